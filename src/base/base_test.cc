@@ -1,0 +1,64 @@
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "base/units.h"
+
+namespace virga {
+namespace {
+
+TEST(Error, ChainReadsOutermostFirstAndKeepsKindFieldAndHint) {
+  auto e = Error(ErrorKind::not_found, "device node missing").with_field("devices.root.source").with_hint("create it").wrap("attach root volume of 'db1'");
+  EXPECT_EQ(e.chain(), "attach root volume of 'db1': device node missing");
+  EXPECT_EQ(e.kind(), ErrorKind::not_found);
+  EXPECT_EQ(e.field(), "devices.root.source");
+  EXPECT_EQ(Error(e).text(), e.chain() + " (create it)");
+}
+
+TEST(Units, Bytes) {
+  EXPECT_EQ(*parse_bytes("512MiB"), 512ull << 20);
+  EXPECT_EQ(*parse_bytes("1GB"), 1'000'000'000ull);
+  EXPECT_EQ(*parse_bytes("7"), 7u);
+  for (auto bad : {"", "-1", "1.5GiB", "1 GiB", "1XB", "99999999EiB", "GiB", "0x10"}) EXPECT_FALSE(parse_bytes(bad)) << bad;
+  EXPECT_EQ(format_bytes(1536ull << 20), "1.50GiB");
+}
+
+TEST(Units, TimeRoundTrip) {
+  auto t = parse_time("2026-01-31T12:00:00.123456789Z");
+  ASSERT_TRUE(t);
+  EXPECT_EQ(format_time(*t), "2026-01-31T12:00:00.123456789Z");
+  EXPECT_EQ(format_time(*parse_time("2026-01-31T14:00:00+02:00")), "2026-01-31T12:00:00Z");
+  for (auto bad : {"", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"}) EXPECT_FALSE(parse_time(bad)) << bad;
+}
+
+TEST(Json, RefusesWhatTwoReadersMayReadDifferently) {
+  EXPECT_TRUE(parse_json(R"({"a":{"b":1},"b":[1,2,{"a":null}]})"));
+  auto dup = parse_json(R"({"a":1,"x":{"a":1,"a":2}})");
+  ASSERT_FALSE(dup);
+  EXPECT_EQ(dup.error().field(), "a");
+  EXPECT_FALSE(parse_json("{} x"));
+  EXPECT_FALSE(parse_json("{"));
+  EXPECT_FALSE(parse_json("\"\xff\""));
+  EXPECT_FALSE(parse_json(std::string(100, '[') + std::string(100, ']')));
+}
+
+TEST(Json, FieldsNameWhatIsWrong) {
+  auto o = *parse_json_object(R"({"config":{"a":1},"n":"x"})");
+  Fields f(o);
+  EXPECT_EQ(f.string_map("config").error().field(), "config.a");
+  EXPECT_EQ(f.integer("n").error().field(), "n");
+  EXPECT_EQ(f.only({"config"}).error().field(), "n");
+  EXPECT_EQ(*f.string("absent", "d"), "d");
+}
+
+TEST(Random, UuidsDifferAndHaveTheirForm) {
+  auto a = random_uuid();
+  EXPECT_EQ(a.size(), 36u);
+  EXPECT_EQ(a[14], '4');
+  EXPECT_NE(a, random_uuid());
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+}  // namespace
+}  // namespace virga
