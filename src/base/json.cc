@@ -1,5 +1,7 @@
 #include "base/json.h"
 
+#include <boost/json/basic_parser_impl.hpp>
+
 #include <fmt/format.h>
 
 #include <limits>
