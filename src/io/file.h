@@ -1,0 +1,24 @@
+// Small files of the host, by trusted paths. What a guest, an image or a client names goes through io/beneath.h instead.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace virga::io {
+
+/// The whole file. Errors: not_found, denied, unavailable (larger than `limit` bytes).
+Result<std::string> read_file(const std::string& path, std::size_t limit = 16u << 20);
+/// Writes to an existing control file (/proc, /sys, cgroup) in one call.
+Result<> write_control(const std::string& path, std::string_view text);
+/// Writes beside, fsyncs, renames, fsyncs the directory: afterwards either the old text or the new is there, also after a power cut.
+Result<> write_file_durably(const std::string& path, std::string_view text, unsigned mode = 0600);
+/// Makes a directory with exactly this mode; one that is there is success. Parents must exist.
+Result<> make_directory(const std::string& path, unsigned mode = 0700);
+/// Removes a tree without following symlinks or crossing into another mount; absent is success.
+Result<> remove_tree(const std::string& path);
+bool exists(const std::string& path);
+
+}  // namespace virga::io
