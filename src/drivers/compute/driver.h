@@ -1,0 +1,196 @@
+// What virga asks of something that runs guests. Ten calls, and capabilities that may be null. Typed specs only: a driver never sees
+// the API's string maps, the store or the engine. All calls run on the event loop and are idempotent where it says so.
+//
+// A guest's life, as the engine drives it:
+//   create()  everything but running: the container's init waits with its namespaces made, QEMU's processors are stopped
+//   (the engine plugs NICs into the network namespace of a created container; a VM's taps exist before create())
+//   start()   the guest runs
+//   stop()    asks it to shut down, or forces it; returns when its processes are gone
+//   remove()  takes away all that is left: processes, cgroup, sockets, run directory
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/task.h"
+#include "base/units.h"
+
+namespace virga::compute {
+
+enum class Kind { container, virtual_machine };
+
+/// Host ids [base, base + count) that are one guest's own. A container's root is `base`; a VM's QEMU runs as user and group `base`.
+struct IdRange {
+  std::uint32_t base = 0;
+  std::uint32_t count = 0;
+};
+
+struct Nic {
+  std::string device;      ///< device name in the configuration: eth0
+  std::string guest_name;  ///< interface name in a container
+  std::string host_name;   ///< of the tap (VM) or the host's end of the veth pair (container)
+  std::string mac;         ///< 00:16:3e:xx:xx:xx
+  std::uint32_t mtu = 1500;
+};
+
+enum class DiskFormat { raw, qcow2 };
+struct Disk {
+  std::string device;      ///< device name in the configuration: root
+  std::string path;
+  DiskFormat format = DiskFormat::qcow2;
+  bool readonly = false;
+};
+
+struct DirectBoot {        ///< kernel and initrd given by the image: no firmware time
+  std::string kernel;
+  std::string initrd;
+  std::string command_line;
+};
+struct FirmwareBoot {      ///< OVMF; the variables file belongs to the guest
+  std::string variables;   ///< path; created from the firmware's template at first start
+  bool secure_boot = false;
+};
+
+struct GuestSpec {
+  std::string id;          ///< the instance's UUID: names every resource of the guest
+  std::string project;
+  std::string name;        ///< host name, and what people see in ps
+  Kind kind = Kind::container;
+  std::string run_dir;     ///< exists, mode 0711, empty or of an earlier run of the same guest
+  std::string log_dir;     ///< exists; console.log, qemu.log or init.log go here
+  IdRange ids;
+  std::optional<std::uint32_t> cpus;             ///< absent: all (container), 1 (VM)
+  std::optional<Bytes> memory;                   ///< absent: all (container), 1 GiB (VM)
+  std::optional<std::uint64_t> processes;        ///< containers
+  bool nesting = false;
+  std::map<std::string, std::string> environment;  ///< containers: of init
+  std::string rootfs;                            ///< containers: the mounted root
+  std::vector<Disk> disks;                       ///< VMs: the first is the root
+  std::vector<Nic> nics;
+  std::optional<DirectBoot> direct_boot;         ///< VMs
+  std::optional<FirmwareBoot> firmware;          ///< VMs: used when direct_boot is absent
+};
+
+/// What a driver would run, made without effects: tests compare it with golden files.
+struct LaunchPlan {
+  std::vector<std::string> argv;
+  json::value config;      ///< the OCI configuration; null for QEMU
+};
+
+enum class State { absent, created, running, paused, stopped };
+struct GuestStatus {
+  State state = State::absent;
+  pid_t pid = -1;                  ///< of the container's init or of QEMU
+  std::uint64_t start_time = 0;    ///< clock ticks since boot
+};
+
+/// Counters of a running guest; what a driver cannot know stays absent.
+struct GuestStats {
+  std::int64_t processes = -1;             ///< -1: unknown
+  std::uint64_t cpu_ns = 0;
+  Bytes memory_used = 0;
+  Bytes memory_peak = 0;
+  Bytes memory_total = 0;
+  Bytes swap_used = 0;
+  struct Address { std::string family, address, netmask, scope; };
+  struct Interface {
+    std::string name, host_name, mac, state, type;
+    std::uint32_t mtu = 0;
+    std::uint64_t bytes_in = 0, bytes_out = 0, packets_in = 0, packets_out = 0, errors_in = 0, errors_out = 0, dropped_in = 0, dropped_out = 0;
+    std::vector<Address> addresses;
+  };
+  std::vector<Interface> interfaces;       ///< as the guest sees them
+  std::string os_name, os_version, kernel_version, host_name;  ///< from the agent or the namespace; empty: unknown
+};
+
+struct ExecSpec {
+  std::vector<std::string> command;
+  std::map<std::string, std::string> environment;
+  std::string cwd;                          ///< empty: the user's home
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  bool interactive = false;                 ///< a pseudo-terminal; standard error joins standard output
+  std::uint16_t columns = 80;
+  std::uint16_t rows = 24;
+};
+
+/// A command that runs in a guest. Streams are bounded: who does not read stops the writer, not the daemon. Destroying it kills the
+/// command. One reader a stream.
+class ExecSession {
+ public:
+  enum class Stream { output, error };
+  virtual ~ExecSession() = default;
+  /// Writes all of `bytes` to standard input. Errors: unavailable (the command closed it).
+  virtual Task<Result<>> write(std::string bytes) = 0;
+  virtual Task<Result<>> close_input() = 0;
+  /// At most 64 KiB; an empty string is the end of the stream.
+  virtual Task<Result<std::string>> read(Stream stream) = 0;
+  virtual Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows) = 0;
+  virtual Task<Result<>> signal(int number) = 0;
+  /// The exit code; 128 + signal when killed. May be called before the streams have ended.
+  virtual Task<Result<int>> wait() = 0;
+};
+
+class ExecOps {
+ public:
+  virtual ~ExecOps() = default;
+  /// Errors: not_found (no such guest), unavailable (it does not run, or its agent does not answer: with a hint).
+  virtual Task<Result<std::unique_ptr<ExecSession>>> exec(std::string id, ExecSpec spec) = 0;
+};
+
+struct DriverInfo {
+  std::string name;              ///< "qemu", "oci", "fake"
+  std::string version;           ///< of the program behind it
+  Kind kind = Kind::container;
+  std::vector<std::string> warnings;  ///< what `virga admin doctor` shows, with remedies
+};
+
+/// A guest ended without stop(): on its own, killed by somebody, or because it asked for a reboot.
+struct GuestEvent {
+  std::string id;
+  bool reboot = false;           ///< the guest asked to be started again (containers; QEMU resets by itself)
+  int exit_code = 0;
+};
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+  virtual const DriverInfo& info() const noexcept = 0;
+
+  /// Pure. Errors: invalid, unsupported (names the part this driver cannot do).
+  virtual Result<LaunchPlan> plan(const GuestSpec& spec) const = 0;
+  /// Where that fails, nothing is left but logs. Errors: busy (it is there already), unavailable, unsupported.
+  virtual Task<Result<GuestStatus>> create(GuestSpec spec) = 0;
+  /// A guest that runs already is success.
+  virtual Task<Result<>> start(std::string id) = 0;
+  /// Asks the guest to shut down and waits for at most `timeout`. A guest that does not run is success. Errors: timeout.
+  virtual Task<Result<>> stop(std::string id, Milliseconds timeout) = 0;
+  /// Ends the guest at once and takes everything away but logs. Absent is success.
+  virtual Task<Result<>> remove(std::string id) = 0;
+  virtual Task<Result<>> pause(std::string id) = 0;
+  virtual Task<Result<>> resume(std::string id) = 0;
+  /// From memory and /proc only: never asks the guest or QEMU.
+  virtual GuestStatus status(const std::string& id) const = 0;
+  /// Bounded in time: a guest that does not answer yields what the host knows.
+  virtual Task<Result<GuestStats>> stats(std::string id) = 0;
+  /// After the daemon has started: connects to the guest that lives in `run_dir`, or finds that none does (State::absent; what is
+  /// left of it is then for remove()).
+  virtual Task<Result<GuestStatus>> adopt(std::string id, std::string run_dir) = 0;
+  /// Called on the event loop for each guest that ends without stop() or remove(). Set once, before adopt().
+  virtual void on_event(std::function<void(GuestEvent)> handler) = 0;
+  /// Lets go of all connections; the guests run on.
+  virtual Task<> shut_down() = 0;
+
+  virtual ExecOps* exec() noexcept { return nullptr; }
+};
+
+}  // namespace virga::compute

@@ -1,0 +1,64 @@
+// What virga asks of something that reads images. Everything in an image is hostile: the real reader runs each call in a confined worker
+// process, and what comes back is checked as a stranger's answer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/task.h"
+#include "base/units.h"
+
+namespace virga::image {
+
+enum class Type { container, virtual_machine };
+
+struct Template {
+  std::vector<std::string> when;
+  bool create_only = false;
+  std::string template_file;
+  std::map<std::string, std::string> properties;
+};
+
+/// metadata.yaml, decoded and bounded.
+struct Metadata {
+  std::string architecture;
+  std::int64_t creation_date = 0;
+  std::int64_t expiry_date = 0;
+  std::map<std::string, std::string> properties;
+  std::map<std::string, Template> templates;
+};
+
+/// What an upload turned out to be.
+struct Inspection {
+  Type type = Type::container;
+  Metadata metadata;
+};
+
+struct Limits {
+  Bytes max_unpacked = Bytes(20) << 30;
+  std::uint64_t max_entries = 2'000'000;
+  Milliseconds timeout{600'000};
+};
+
+struct UnpackRequest {
+  std::string metadata_file;       ///< the unified tarball, or the metadata tarball of a split image
+  std::string rootfs_file;         ///< of a split image: tarball, squashfs or qcow2; empty: unified
+  std::string into;                ///< existing empty directory inside a pool; the result is `rootfs/` or `disk.qcow2`, `metadata.yaml`,
+                                   ///< `templates/`, and for direct boot `kernel`, `initrd`, `cmdline`
+  Limits limits;
+};
+
+class Reader {
+ public:
+  virtual ~Reader() = default;
+  /// Decodes the metadata and decides the type, without unpacking. Errors: invalid (names what is wrong), timeout.
+  virtual Task<Result<Inspection>> inspect(std::string metadata_file, std::string rootfs_file) = 0;
+  /// Unpacks into `into`; on failure the caller throws the directory away. Errors: invalid, timeout, unavailable (no space).
+  virtual Task<Result<Inspection>> unpack(UnpackRequest request) = 0;
+};
+
+}  // namespace virga::image
