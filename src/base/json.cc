@@ -112,6 +112,7 @@ Result<std::int64_t> Fields::integer(std::string_view name, std::int64_t fallbac
   const auto* v = find(name);
   if (v == nullptr) return fallback;
   if (v->is_int64()) return v->get_int64();
+  if (v->is_uint64() && v->get_uint64() <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return static_cast<std::int64_t>(v->get_uint64());
   return wrong(name, "a whole number");
 }
 
