@@ -48,6 +48,7 @@ struct Disk {
   std::string path;
   DiskFormat format = DiskFormat::qcow2;
   bool readonly = false;
+  std::string backing = {};  ///< the read-only qcow2 image below a qcow2 disk, empty: none. Names in disk headers are never followed
 };
 
 struct DirectBoot {        ///< kernel and initrd given by the image: no firmware time

@@ -52,6 +52,7 @@ struct IdShift {             ///< show the volume's ids 0.. as base.. (a contain
 struct Attachment {
   std::string path;          ///< filesystem: where the root is mounted; block: the file or device
   bool qcow2 = false;        ///< block: qcow2 rather than raw
+  std::string backing;       ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
 };
 
 /// Image volumes hold an unpacked image that many instance volumes share: a tree, or a disk.
