@@ -1,0 +1,153 @@
+// Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and drives the
+// drivers through journalled procedures. Event loop only. Reads come from memory.
+//
+// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc; load.cc is what happens when the daemon starts;
+// spec.cc turns an instance into what drivers take (pure).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/task.h"
+#include "drivers/compute/driver.h"
+#include "engine/caller.h"
+#include "model/instance.h"
+
+namespace virga {
+class Store;
+}
+
+namespace virga::engine {
+
+class Operation;
+class Operations;
+class Events;
+class Journal;
+class Projects;
+class Profiles;
+class Pools;
+class Networks;
+class Images;
+struct Procedure;
+using OperationPtr = std::shared_ptr<Operation>;
+
+struct CreateInstance {
+  std::string project = "default";
+  std::string name;                                   ///< empty: one is made up
+  InstanceType type = InstanceType::container;
+  std::string architecture;                           ///< empty: the host's
+  std::string description;
+  bool ephemeral = false;
+  std::optional<std::vector<std::string>> profiles;   ///< absent: "default"
+  Config config;
+  Devices devices;
+  std::string image_alias;                            ///< one of the two is given
+  std::string image_fingerprint;                      ///< or a unique prefix
+  bool start = false;
+};
+
+/// What PUT replaces and PATCH merges into.
+struct UpdateInstance {
+  std::optional<std::string> description;
+  std::optional<std::string> architecture;
+  std::optional<bool> ephemeral;
+  std::optional<std::vector<std::string>> profiles;
+  std::optional<Config> config;                       ///< PATCH: an empty value takes the key away
+  std::optional<Devices> devices;                     ///< PATCH: whole devices are replaced
+  bool replace = true;                                ///< PUT
+};
+
+enum class StateAction { start, stop, restart, freeze, unfreeze };
+
+struct StateChange {
+  StateAction action = StateAction::start;
+  bool force = false;
+  bool stateful = false;                              ///< refused: not supported yet
+  std::int64_t timeout_seconds = -1;                  ///< of a clean shutdown; -1: wait without limit
+};
+
+struct ExecRequest {
+  std::vector<std::string> command;
+  std::map<std::string, std::string> environment;
+  std::string cwd;
+  std::uint32_t user = 0;
+  std::uint32_t group = 0;
+  bool interactive = false;
+  bool wait_for_websocket = false;
+  bool record_output = false;                         ///< refused: not supported yet
+  std::uint16_t width = 0;
+  std::uint16_t height = 0;
+};
+
+struct InstanceState {
+  InstanceStatus status = InstanceStatus::stopped;
+  pid_t pid = 0;
+  std::optional<compute::GuestStats> stats;           ///< of a guest that runs
+  std::optional<Bytes> disk_used;                     ///< of the root volume
+  std::string root_device;
+  WallTime started_at{};
+};
+
+class Instances {
+ public:
+  using Ptr = std::shared_ptr<const Instance>;
+  struct Parts {
+    Store& store;
+    Journal& journal;
+    Operations& operations;
+    Events& events;
+    Projects& projects;
+    Profiles& profiles;
+    Pools& pools;
+    Networks& networks;
+    Images& images;
+    compute::Driver& containers;
+    compute::Driver& vms;
+    const Clock& clock;
+    std::string state_dir;
+  };
+
+  explicit Instances(Parts parts, Executor executor);
+  ~Instances();
+
+  // Reads.
+  Ptr find(const std::string& project, const std::string& name) const;
+  /// In order of project and name; absent: of all projects.
+  std::vector<Ptr> list(const std::optional<std::string>& project) const;
+  /// Asks the guest's host side and, within two seconds, its agent. Errors: not_found.
+  Task<Result<InstanceState>> state(std::string project, std::string name);
+  /// URLs of the instances that use a profile, a network or a pool, as `used_by` shows them.
+  std::vector<std::string> users_of_profile(const std::string& project, const std::string& name) const;
+  std::vector<std::string> users_of_network(const std::string& name) const;
+  std::vector<std::string> users_of_pool(const std::string& name) const;
+  std::vector<std::string> users_of_project(const std::string& name) const;
+
+  // Changes. What can be said at once (a wrong field, a name that is taken, an instance that is busy) is the returned error; the rest is the
+  // operation's.
+  Task<Result<OperationPtr>> create(Caller caller, CreateInstance request);
+  Result<OperationPtr> change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change);
+  Result<OperationPtr> rename(const Caller& caller, const std::string& project, const std::string& name, const std::string& new_name);
+  Result<OperationPtr> remove(const Caller& caller, const std::string& project, const std::string& name);
+  /// `expected`: the revision the caller saw (If-Match). Errors: conflict.
+  Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request, std::optional<std::int64_t> expected);
+  Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
+
+  // Life of the service. Order: load(), journal.recover(), resume().
+  /// Reads the documents and registers how journal rows are taken up again.
+  Task<Result<>> load();
+  /// Adopts guests that run, clears up after those that ended meanwhile, starts what is to be started with the host.
+  Task<Result<>> resume();
+  /// Lets go of the guests, which run on.
+  Task<> shut_down();
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace virga::engine
