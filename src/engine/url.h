@@ -13,6 +13,9 @@ std::string url_encode(std::string_view text);
 /// url({"instances", "db1"}, "web") is "/1.0/instances/db1?project=web"; the default project and an empty one are left out.
 std::string url(std::initializer_list<std::string_view> parts, std::string_view project = {});
 
+/// What people call it: "/1.0/instances/db1?project=web" is "instance 'db1'".
+std::string describe_url(std::string_view url);
+
 inline std::string instance_url(std::string_view project, std::string_view name) {
   return url({"instances", name}, project);
 }
