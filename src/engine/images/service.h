@@ -1,0 +1,137 @@
+// Images: import, aliases, look-up, and unpacking into pools once however many instances are made at the same time. Event loop
+// only. Reads come from memory. Files: import.cc aliases.cc unpack.cc update.cc; load.cc is what happens when the daemon starts.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/task.h"
+#include "drivers/image/files.h"
+#include "drivers/image/reader.h"
+#include "engine/caller.h"
+#include "model/image.h"
+
+namespace virga {
+class Store;
+}
+namespace virga::storage {
+class Driver;
+}
+
+namespace virga::engine {
+
+class Operation;
+class Operations;
+class Events;
+class Journal;
+using OperationPtr = std::shared_ptr<Operation>;
+
+struct ImportImage {
+  std::string project = "default";
+  std::string metadata_file;  ///< what was uploaded, at a path that new_upload_path() gave: the unified tarball or the metadata
+  std::string rootfs_file;    ///< of a split image; empty: unified
+  std::string filename;
+  std::string expected_fingerprint;  ///< empty: whatever it is
+  bool is_public = false;
+  bool auto_update = false;
+  Config properties;  ///< over those of the image's own metadata
+  std::vector<std::string> profiles;
+  std::vector<std::pair<std::string, std::string>> aliases;  ///< name, description; moved here from another image of the same type
+  std::optional<WallTime> expires_at;
+};
+
+struct UpdateImage {
+  std::optional<bool> is_public;
+  std::optional<bool> auto_update;
+  std::optional<Config> properties;  ///< PATCH: an empty value takes the key away
+  std::optional<std::vector<std::string>> profiles;
+  std::optional<WallTime> expires_at;
+  bool replace = true;  ///< PUT
+};
+
+class Images {
+ public:
+  using Ptr = std::shared_ptr<const Image>;
+  using AliasPtr = std::shared_ptr<const ImageAlias>;
+  struct Parts {
+    Store& store;
+    Journal& journal;
+    Operations& operations;
+    Events& events;
+    image::Reader& reader;
+    image::Files& files;
+    const Clock& clock;
+    /// The project whose images a project sees: itself, or "default" where features.images is false.
+    std::function<std::string(const std::string&)> project_of;
+    /// All open pools; unpacked copies are removed from them with the image.
+    std::function<std::vector<storage::Driver*>()> pools;
+    image::Limits limits = {};
+  };
+
+  Images(Parts parts, Executor executor);
+  ~Images();
+
+  // Reads. Every `project` is the caller's; where features.images is false the default project's images are meant.
+  /// In order of project and fingerprint; absent: of all projects.
+  std::vector<Ptr> list(const std::optional<std::string>& project) const;
+  /// By fingerprint, or the beginning of one that is unique. Errors: not_found, invalid (several begin so).
+  Result<Ptr> find(const std::string& project, std::string_view fingerprint) const;
+  /// In order of name and type; absent: of all projects.
+  std::vector<AliasPtr> aliases(const std::optional<std::string>& project) const;
+  std::vector<AliasPtr> aliases_of(const Image& image) const;
+  /// Without a type the container's alias is preferred. Errors: not_found.
+  Result<AliasPtr> find_alias(const std::string& project, std::string_view name, std::optional<InstanceType> type = {}) const;
+  /// What an instance of `type` is to be made from; exactly one of alias and fingerprint is given. Where the fingerprint is of the
+  /// other type and one of its aliases stands for an image of `type` too, that one is meant: the stock client resolves an alias
+  /// without regard to the type. Errors: not_found, invalid.
+  Result<Ptr> resolve(const std::string& project, std::string_view alias, std::string_view fingerprint, InstanceType type) const;
+  /// For export. The second is empty unless the image is split.
+  std::pair<std::string, std::string> files_of(const Image& image) const;
+
+  // Changes.
+  /// A path for an upload: the API creates the file (O_EXCL, 0600), fills it and gives it to import() or discard_upload().
+  std::string new_upload_path();
+  Task<> discard_upload(std::string path);
+  /// Owns the uploaded files from here on, also where it fails. Operation metadata: fingerprint, size.
+  Result<OperationPtr> import(Caller caller, ImportImage request);
+  Result<OperationPtr> remove(const Caller& caller, const std::string& project, std::string_view fingerprint);
+  /// `expected`: the revision the caller saw (If-Match). Errors: not_found, conflict, invalid.
+  Task<Result<>> update(Caller caller, std::string project, std::string fingerprint, UpdateImage request,
+                        std::optional<std::int64_t> expected);
+  /// Errors: not_found (the target), exists, invalid.
+  Task<Result<>> create_alias(Caller caller, std::string project, std::string name, std::string target, std::string description);
+  Task<Result<>> update_alias(Caller caller, std::string project, std::string name, std::optional<std::string> target,
+                              std::optional<std::string> description, std::optional<InstanceType> type,
+                              std::optional<std::int64_t> expected);
+  /// Without a type all aliases of that name are meant, here and below.
+  Task<Result<>> rename_alias(Caller caller, std::string project, std::string name, std::string new_name,
+                              std::optional<InstanceType> type);
+  Task<Result<>> remove_alias(Caller caller, std::string project, std::string name, std::optional<InstanceType> type);
+
+  // For instances.
+  /// Unpacks the image into the pool unless it is there; calls at the same time share the work. Errors: not_found, invalid,
+  /// unavailable.
+  Task<Result<>> ensure_unpacked(storage::Driver& pool, std::string fingerprint);
+  /// Notes in memory and, now and then, in the store that an instance was made from it.
+  void used(const std::string& project, const std::string& fingerprint);
+
+  // Life of the service. Order: load(), journal.recover(), resume().
+  /// Reads the documents and registers how journal rows are taken up again.
+  Task<Result<>> load();
+  /// Removes files that belong to no image.
+  Task<Result<>> resume();
+  Task<> stop();
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace virga::engine
