@@ -162,6 +162,13 @@ struct GuestEvent {
   int exit_code = 0;
 };
 
+/// What a guest may use; absent: no limit of its own.
+struct Limits {
+  std::optional<std::uint32_t> cpus;
+  std::optional<Bytes> memory;
+  std::optional<std::uint64_t> processes;
+};
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -177,6 +184,10 @@ class Driver {
   virtual Task<Result<>> stop(std::string id, Milliseconds timeout) = 0;
   /// Ends the guest at once and takes everything away but logs. Absent is success.
   virtual Task<Result<>> remove(std::string id) = 0;
+  /// Changes the limits of a running guest at once. Errors: unsupported (a restart is needed: says which limit).
+  virtual Task<Result<>> set_limits(std::string /*id*/, Limits /*limits*/) {
+    co_return fail(Error(ErrorKind::unsupported, "limits cannot change while the guest runs").with_hint("stop the instance first"));
+  }
   virtual Task<Result<>> pause(std::string id) = 0;
   virtual Task<Result<>> resume(std::string id) = 0;
   /// From memory and /proc only: never asks the guest or QEMU.

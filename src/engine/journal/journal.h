@@ -35,6 +35,7 @@ struct Procedure {
   std::vector<Step> steps;
   std::function<Result<Transaction>()> outcome;   ///< committed with the row's deletion when all steps are done
   std::function<Result<Transaction>()> undone;    ///< committed with the row's deletion when all undos are done
+  std::function<void()> recovered;                ///< called by recover() after it has finished this procedure: memory follows the store
 };
 
 class Journal {
