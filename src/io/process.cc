@@ -193,6 +193,11 @@ Result<Process> Process::start(const ProcessSpec& spec) {
 
 pid_t Process::pid() const noexcept { return pid_; }
 
+UniqueFd Process::release() noexcept {
+  pid_ = -1;
+  return std::move(pidfd_);
+}
+
 Result<> Process::kill(int signal) {
   if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) != 0) return fail_errno(errno, fmt::format("signal process {}", pid_));
   return {};

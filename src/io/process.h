@@ -57,6 +57,8 @@ class Process {
   Process& operator=(Process&&) noexcept;
   ~Process();
   pid_t pid() const noexcept;
+  /// Lets the child go on without us: it is neither killed nor reaped. Returns its pidfd.
+  UniqueFd release() noexcept;
   Result<> kill(int signal);
   /// Waits for the end. Errors: cancelled (the child goes on).
   Task<Result<ExitStatus>> wait();

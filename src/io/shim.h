@@ -1,5 +1,5 @@
 // The daemon's side of virga-shim, the small parent of each guest. A shim outlives the daemon; the daemon finds it again by the
-// directory it serves. Blocking-free; used on the event loop.
+// directory it serves. Blocking-free; used on the event loop, where a Shim must also be destroyed.
 #pragma once
 
 #include <sys/types.h>
@@ -39,7 +39,7 @@ struct ShimSpec {
   std::vector<std::string> env;
   std::string output_log;           ///< the child's standard output and error go here, empty: /dev/null
   std::string pid_file;             ///< set: argv is a launcher that leaves the guest behind and writes its pid here; empty: argv is the guest
-  std::vector<std::pair<int, int>> fds;       ///< {ours, its number in the child}, numbers 3..99
+  std::vector<std::pair<int, int>> fds;  ///< {ours, its number in the child}, numbers 0..99; 0, 1, 2 replace the standard streams
   std::vector<std::string> cgroup_procs;      ///< cgroup.procs (v2) or tasks/cgroup.procs (v1) files the child joins before it runs
   std::optional<std::pair<uid_t, gid_t>> drop_to;  ///< the child drops to these, loses all capabilities and gets no_new_privs before it runs
   bool die_with_parent = false;     ///< for short-lived exec shims: the shim kills its child when the daemon's connection closes
@@ -64,6 +64,10 @@ class Shim {
   static Task<Result<std::unique_ptr<Shim>>> start(ShimSpec spec, Milliseconds timeout = Milliseconds(30'000));
   /// Connects to the shim that serves `run_dir`. Errors: not_found (none lives there, or the host has rebooted since).
   static Task<Result<std::unique_ptr<Shim>>> connect(std::string run_dir);
+
+  /// Takes away what lives or is left in `run_dir`: destroys a shim that lives, kills the guest of a shim that was killed, removes their
+  /// files. Nothing there is success.
+  static Task<Result<>> sweep(std::string run_dir);
 
   virtual ~Shim() = default;
   virtual const ShimStatus& status() const noexcept = 0;
