@@ -27,6 +27,12 @@ struct VolumeId {
 std::string to_string(const VolumeId& id);
 /// "containers/web", "virtual-machines/lab_db1", "images/<fingerprint>", "custom/default_data": below the pool's root.
 std::string relative_path(const VolumeId& id);
+/// "containers": the folder of a kind in a pool.
+std::string_view folder_of(VolumeKind kind) noexcept;
+/// The inverse of relative_path's last part; nothing where it is no volume's name.
+std::optional<VolumeId> parse_entry(VolumeKind kind, std::string_view entry);
+/// Errors: invalid (a name that could be more than one path component). Drivers ask again what the engine has checked before.
+Result<> check_id(const VolumeId& id);
 
 struct VolumeSpec {
   VolumeId id;
@@ -52,7 +58,7 @@ struct IdShift {             ///< show the volume's ids 0.. as base.. (a contain
 struct Attachment {
   std::string path;          ///< filesystem: where the root is mounted; block: the file or device
   bool qcow2 = false;        ///< block: qcow2 rather than raw
-  std::string backing;       ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
+  std::string backing = {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
 };
 
 /// Image volumes hold an unpacked image that many instance volumes share: a tree, or a disk.

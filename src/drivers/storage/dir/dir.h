@@ -1,0 +1,16 @@
+// The storage driver `dir`: a pool in any directory. Containers are overlays on a shared image, virtual machines thin qcow2 clones.
+// Called on the event loop; the work is done on a BlockingPool. Which volumes share an image is kept in memory from open() on.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/task.h"
+#include "drivers/storage/driver.h"
+
+namespace virga::storage {
+
+/// `root` is the pool's directory, whose parent exists; `pool` must outlive the driver.
+std::unique_ptr<Driver> make_dir_driver(std::string root, BlockingPool& pool);
+
+}  // namespace virga::storage

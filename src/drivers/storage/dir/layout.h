@@ -1,0 +1,91 @@
+// How a pool of driver `dir` looks on disk, and the blocking work on it. Everything here runs on the driver's BlockingPool and is
+// idempotent; what is made appears under its name by one rename, so a crash leaves only names that begin with '.', which prepare()
+// sweeps.
+//
+//   ROOT/                                    0711
+//     containers/NAME/                       owner: the container's root, 0100: nobody else gets in
+//       backing                              {"image": FINGERPRINT}
+//       upper/ work/                         the container's changes, stored shifted
+//       lower/                               where the image is shown shifted while rootfs is being mounted
+//       rootfs/                              where the overlay is mounted
+//     containers/NAME/ custom/PROJECT_NAME/  made without an image: data/ with plain ids, shown at rootfs/
+//     virtual-machines/NAME/                 root.qcow2, backing
+//     custom/PROJECT_NAME/                   block: root.qcow2
+//     images/FINGERPRINT/                    rootfs/ or disk.qcow2, and what the image reader unpacked beside it; .deleted: kept
+//     for clones
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "drivers/storage/driver.h"
+
+namespace virga::storage::dir {
+
+class Layout {
+ public:
+  explicit Layout(std::string root) : root_(std::move(root)) {}
+  const std::string& root() const noexcept { return root_; }
+  std::string folder(VolumeKind kind) const { return root_ + "/" + std::string(folder_of(kind)); }
+  std::string volume(const VolumeId& id) const { return root_ + "/" + relative_path(id); }
+  std::string image(const std::string& fingerprint) const { return folder(VolumeKind::image) + "/" + fingerprint; }
+  std::string stage(const std::string& fingerprint) const { return folder(VolumeKind::image) + "/.stage-" + fingerprint; }
+
+ private:
+  std::string root_;
+};
+
+/// What is in a pool.
+struct Scan {
+  struct Image {
+    ContentType content = ContentType::filesystem;
+    bool deleted = false;
+  };
+  struct Volume {
+    VolumeInfo info;
+    std::string image;  ///< fingerprint it was cloned from, empty: none
+  };
+  std::map<std::string, Image> images;
+  std::vector<Volume> volumes;
+};
+
+// layout.cc
+/// Makes the folders and takes away what a crash left. Errors: invalid (a path that cannot be a pool's), exists (other things are
+/// there).
+Result<> prepare(const Layout& layout);
+Result<Scan> scan(const Layout& layout);
+/// Removes the folders, which must be empty, and the root where it is nobody's mount point.
+Result<> take_away(const Layout& layout);
+
+// volumes.cc
+Result<> make_volume(const Layout& layout, const VolumeSpec& spec, const std::string& image_fingerprint);
+Result<> remove_volume(const Layout& layout, const VolumeId& id);
+Result<> rename_volume(const Layout& layout, const VolumeId& from, const VolumeId& to);
+/// The fingerprint in `backing`; empty where the volume was made without an image. Errors: unavailable (unreadable).
+Result<std::string> backing_of(const std::string& volume);
+
+// attach.cc
+Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::optional<IdShift> shift);
+Result<> detach_volume(const Layout& layout, const VolumeId& id);
+
+// images.cc
+Result<> stage_image(const Layout& layout, const std::string& fingerprint);
+Result<> publish_image(const Layout& layout, const std::string& fingerprint, ContentType content);
+/// Keeps the image's data for its clones but takes it out of lists.
+Result<> mark_deleted(const Layout& layout, const std::string& fingerprint);
+
+// usage.cc
+Result<Usage> volume_usage(const Layout& layout, const VolumeId& id);
+Result<Usage> file_system_usage(const std::string& path);
+
+// layout.cc, small things the others need
+Result<> sync_directory(const std::string& path);
+/// A directory that is there and is one, not a symlink.
+bool is_directory(const std::string& path);
+bool is_regular(const std::string& path);
+/// Renames to a name that is swept after a crash, then removes the tree. Absent is success.
+Result<> discard(const Layout& layout, VolumeKind kind, const std::string& path);
+
+}  // namespace virga::storage::dir

@@ -1,0 +1,82 @@
+// What volumes take on disk. Guests decide how many files there are, so counting stops at a bound.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "drivers/storage/dir/layout.h"
+#include "drivers/storage/dir/qcow2.h"
+#include "io/fd.h"
+
+namespace virga::storage::dir {
+namespace {
+
+constexpr std::uint64_t most_entries = 500'000;
+constexpr int most_levels = 256;
+
+class Counter {
+ public:
+  Result<Bytes> count(const std::string& path) {
+    io::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+    walk(std::move(fd), 0);
+    return blocks_ * 512;
+  }
+
+ private:
+  void walk(io::UniqueFd fd, int level) {
+    const int dirfd = fd.get();
+    DIR* dir = ::fdopendir(dirfd);
+    if (dir == nullptr) return;
+    fd.release();
+    while (entries_ < most_entries) {
+      auto* e = ::readdir(dir);
+      if (e == nullptr) break;
+      const std::string_view name = e->d_name;
+      if (name == "." || name == "..") continue;
+      ++entries_;
+      struct stat st{};
+      if (::fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone meanwhile
+      blocks_ += static_cast<Bytes>(st.st_blocks) / (S_ISREG(st.st_mode) && st.st_nlink > 1 ? st.st_nlink : 1);
+      if (!S_ISDIR(st.st_mode) || level >= most_levels) continue;
+      io::UniqueFd sub(::openat(dirfd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (sub) walk(std::move(sub), level + 1);
+    }
+    ::closedir(dir);
+  }
+  Bytes blocks_ = 0;
+  std::uint64_t entries_ = 0;
+};
+
+}  // namespace
+
+Result<Usage> volume_usage(const Layout& layout, const VolumeId& id) {
+  const auto volume = layout.volume(id);
+  if (!is_directory(volume)) return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
+  const auto disk = volume + (id.kind == VolumeKind::image ? "/disk.qcow2" : "/root.qcow2");
+  struct stat st{};
+  if (::lstat(disk.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+    VIRGA_TRY(auto size, qcow2_size(disk));
+    return Usage{.used = static_cast<Bytes>(st.st_blocks) * 512, .total = size};
+  }
+  for (const auto* tree : {"/upper", "/data"})
+    if (id.kind != VolumeKind::image && is_directory(volume + tree)) {
+      VIRGA_TRY(auto used, Counter().count(volume + tree));
+      return Usage{.used = used, .total = {}};
+    }
+  VIRGA_TRY(auto used, Counter().count(volume));
+  return Usage{.used = used, .total = {}};
+}
+
+Result<Usage> file_system_usage(const std::string& path) {
+  struct statvfs st{};
+  if (::statvfs(path.c_str(), &st) != 0) return fail_errno(errno, fmt::format("statvfs '{}'", path));
+  return Usage{.used = (st.f_blocks - st.f_bfree) * st.f_frsize, .total = st.f_blocks * st.f_frsize};
+}
+
+}  // namespace virga::storage::dir
