@@ -13,9 +13,10 @@ if(VIRGA_SANITIZE)
   target_link_options(virga_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
-# virga_library(NAME DIR [LINK targets...]): DIR is below src/ and is not searched recursively.
+# virga_library(NAME DIR [LINK targets...] [TEST targets...]): DIR is below src/ and is not searched recursively; TEST is what only the
+# tests need.
 function(virga_library name dir)
-  cmake_parse_arguments(A "NO_PCH" "" "LINK" ${ARGN})
+  cmake_parse_arguments(A "NO_PCH" "" "LINK;TEST" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cc)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
@@ -32,7 +33,7 @@ function(virga_library name dir)
   endif()
   if(tests)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE ${name} GTest::gmock_main)
+    target_link_libraries(${name}_test PRIVATE ${name} ${A_TEST} GTest::gmock_main)
     virga_pch(${name}_test)
     add_test(NAME ${name} COMMAND ${name}_test)
   endif()
