@@ -1,5 +1,5 @@
-// An HTTP/1.1 client over a unix socket or TLS 1.3, for the command line and for tests: one connection that is kept and opened again
-// when the server closed it meanwhile; one request at a time. WebSockets get a connection of their own. Event loop only.
+// An HTTP/1.1 client over a unix socket or TLS 1.3, for the command line and for tests: one connection that is kept and opened
+// again when the server closed it meanwhile; one request at a time. WebSockets get a connection of their own. Event loop only.
 #pragma once
 
 #include <cstdint>
@@ -21,26 +21,27 @@
 namespace virga::http {
 
 struct Endpoint {
-  std::string unix_path;             ///< a unix socket, or
-  std::string host;                  ///< a host name or address with TLS
+  std::string unix_path;  ///< a unix socket, or
+  std::string host;       ///< a host name or address with TLS
   std::uint16_t port = 8443;
   std::optional<Identity> identity;  ///< the client's certificate
-  std::string server_fingerprint;    ///< the only server certificate that is accepted; empty: the system's authorities and the host name decide
+  std::string server_fingerprint;    ///< the only server certificate that is accepted; empty: the system's authorities and the host
+                                     ///< name decide
   bool accept_any_server = false;    ///< only to look at a certificate before it is trusted
   Milliseconds connect_timeout{10'000};
 };
 
 struct ClientRequest {
   std::string method = "GET";
-  std::string target;                ///< "/1.0/instances?recursion=1", encoded
+  std::string target;  ///< "/1.0/instances?recursion=1", encoded
   std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;                  ///< sent as application/json unless a Content-Type header says otherwise
+  std::string body;  ///< sent as application/json unless a Content-Type header says otherwise
   /// A streamed body instead: fills the buffer, returns the bytes, 0 at the end. May block (the command line's own files).
   std::function<Result<std::size_t>(std::span<char>)> upload;
-  std::optional<std::uint64_t> upload_length;   ///< Content-Length of the upload; absent: chunked
+  std::optional<std::uint64_t> upload_length;  ///< Content-Length of the upload; absent: chunked
   /// Where the body of a 2xx answer goes instead of ClientResponse::body.
   std::function<Result<>(std::string_view)> download;
-  std::size_t max_body = 256u << 20; ///< of an answer that is kept in memory
+  std::size_t max_body = 256u << 20;  ///< of an answer that is kept in memory
 };
 
 struct ClientResponse {
@@ -58,13 +59,14 @@ class Client {
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
 
-  /// Connects now, to tell early whether the server is there. Errors: unavailable (nobody listens, with the path or address), denied (the
-  /// socket's permissions, or the server's certificate is not the pinned one), timeout.
+  /// Connects now, to tell early whether the server is there. Errors: unavailable (nobody listens, with the path or address),
+  /// denied (the socket's permissions, or the server's certificate is not the pinned one), timeout.
   Task<Result<>> connect();
-  /// Any status is a success here. A kept connection that turns out closed is opened again once. Errors: those of connect(), unavailable
-  /// (the connection broke), invalid (malformed answer), cancelled, and what `upload` or `download` returned.
+  /// Any status is a success here. A kept connection that turns out closed is opened again once. Errors: those of connect(),
+  /// unavailable (the connection broke), invalid (malformed answer), cancelled, and what `upload` or `download` returned.
   Task<Result<ClientResponse>> request(ClientRequest request);
-  /// Upgrades on a connection of its own. Errors: those of request(); the server's refusal as an error of the fitting kind with its text.
+  /// Upgrades on a connection of its own. Errors: those of request(); the server's refusal as an error of the fitting kind with its
+  /// text.
   Task<Result<std::unique_ptr<WebSocket>>> websocket(std::string target);
   /// The certificate the server showed; absent over a unix socket or before connect().
   const std::optional<PeerCertificate>& server_certificate() const noexcept;

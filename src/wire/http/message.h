@@ -1,5 +1,5 @@
-// What an HTTP handler sees: a Request whose head is parsed, decoded once and bounded, and the Response it gives back. Views in a request
-// live until the handler has returned. Event loop only.
+// What an HTTP handler sees: a Request whose head is parsed, decoded once and bounded, and the Response it gives back. Views in a
+// request live until the handler has returned. Event loop only.
 #pragma once
 
 #include <sys/types.h>
@@ -30,7 +30,7 @@ std::string_view to_string(Method method) noexcept;
 
 /// A client's certificate as it was shown in the handshake. The handshake accepts any; whether it is trusted is decided above.
 struct PeerCertificate {
-  std::string fingerprint;   ///< SHA-256 of the whole certificate, 64 hexadecimal digits
+  std::string fingerprint;  ///< SHA-256 of the whole certificate, 64 hexadecimal digits
   std::string pem;
   WallTime not_before;
   WallTime not_after;
@@ -38,11 +38,11 @@ struct PeerCertificate {
 
 /// Who is on the other side of a connection.
 struct Peer {
-  bool local = false;        ///< a unix socket: uid, gid and pid are the kernel's word
+  bool local = false;  ///< a unix socket: uid, gid and pid are the kernel's word
   uid_t uid = static_cast<uid_t>(-1);
   gid_t gid = static_cast<gid_t>(-1);
   pid_t pid = -1;
-  std::string address;       ///< "192.0.2.1:4711", "[::1]:4711"; "@" for a unix socket
+  std::string address;  ///< "192.0.2.1:4711", "[::1]:4711"; "@" for a unix socket
   std::optional<PeerCertificate> certificate;
 };
 
@@ -84,8 +84,8 @@ class Body {
   virtual ~Body() = default;
   /// Bytes announced; absent when the body is chunked.
   virtual std::optional<std::uint64_t> length() const noexcept = 0;
-  /// Reads what is there, at least one byte; 0 is the end. Errors: invalid (malformed chunk), timeout, unavailable (the peer is gone),
-  /// cancelled.
+  /// Reads what is there, at least one byte; 0 is the end. Errors: invalid (malformed chunk), timeout, unavailable (the peer is
+  /// gone), cancelled.
   virtual Task<Result<std::size_t>> read_some(std::span<char> into) = 0;
   /// All of it. Errors: those of read_some; invalid with too_large() set when it is longer than `limit`.
   virtual Task<Result<std::string>> read_all(std::size_t limit) = 0;
@@ -94,14 +94,15 @@ class Body {
 
 struct Request {
   Method method = Method::get;
-  std::string_view target;          ///< as it came: "/1.0/instances?recursion=1"
-  std::vector<std::string> path;    ///< decoded segments: {"1.0", "instances"}; "/" has none; never empty ones, ".", ".." or with a slash
-  bool trailing_slash = false;      ///< "/1.0/": path is {"1.0"}
+  std::string_view target;  ///< as it came: "/1.0/instances?recursion=1"
+  std::vector<std::string>
+      path;  ///< decoded segments: {"1.0", "instances"}; "/" has none; never empty ones, ".", ".." or with a slash
+  bool trailing_slash = false;  ///< "/1.0/": path is {"1.0"}
   Query query;
   Headers headers;
   const Peer* peer = nullptr;
   Body* body = nullptr;
-  bool websocket = false;           ///< the client asks for a well-formed upgrade to WebSocket
+  bool websocket = false;  ///< the client asks for a well-formed upgrade to WebSocket
   /// Set by a handler that waits for long: it is then cancelled within about a second after the client went away.
   bool cancel_on_hangup = false;
 };
@@ -116,11 +117,11 @@ using UpgradeBody = std::function<Task<>(std::unique_ptr<WebSocket>)>;
 
 struct Response {
   int status = 200;
-  std::string_view content_type = "application/json";   ///< a constant; empty: no such header
+  std::string_view content_type = "application/json";  ///< a constant; empty: no such header
   std::vector<std::pair<std::string, std::string>> headers;
   /// A string, a string that others share, a file's bytes, or the handler of a WebSocket.
   std::variant<std::string, std::shared_ptr<const std::string>, FileBody, UpgradeBody> body;
-  bool close = false;               ///< close the connection afterwards
+  bool close = false;  ///< close the connection afterwards
 };
 
 using Handler = std::function<Task<Response>(Request&)>;

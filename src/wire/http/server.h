@@ -1,7 +1,9 @@
 // The HTTP/1.1 server: unix sockets (the kernel tells who is there) and TCP with TLS 1.3 (a client certificate is asked for, any is
-// accepted and handed on). Strict and bounded: what two readers could read differently is refused with 400 and the connection closed.
+// accepted and handed on). Strict and bounded: what two readers could read differently is refused with 400 and the connection
+// closed.
 //
-//   listener -> connection (one task each) -> head parsed -> handler -> answer        every wait has a deadline that a sweep enforces
+//   listener -> connection (one task each) -> head parsed -> handler -> answer        every wait has a deadline that a sweep
+//   enforces
 //
 // Runs on the executor it was given; everything here is called on that event loop.
 #pragma once
@@ -22,14 +24,14 @@
 namespace virga::http {
 
 struct Limits {
-  Milliseconds header_timeout{3'000};       ///< from a request's first byte to the end of its head; also for the TLS handshake
-  Milliseconds idle_timeout{30'000};        ///< between requests
-  Milliseconds transfer_timeout{30'000};    ///< for each 64 KiB of a body, in either direction
+  Milliseconds header_timeout{3'000};     ///< from a request's first byte to the end of its head; also for the TLS handshake
+  Milliseconds idle_timeout{30'000};      ///< between requests
+  Milliseconds transfer_timeout{30'000};  ///< for each 64 KiB of a body, in either direction
   std::size_t max_header = 64u << 10;
   std::size_t max_header_fields = 128;
-  std::size_t max_connections = 8'192;      ///< of one listener
-  std::size_t max_connections_per_peer = 0; ///< per address or user; 0: 4096 on unix sockets, 512 on TCP
-  std::size_t max_message = 1u << 20;       ///< of a WebSocket
+  std::size_t max_connections = 8'192;       ///< of one listener
+  std::size_t max_connections_per_peer = 0;  ///< per address or user; 0: 4096 on unix sockets, 512 on TCP
+  std::size_t max_message = 1u << 20;        ///< of a WebSocket
 };
 
 struct ServerOptions {
@@ -49,13 +51,15 @@ class Server {
 
   /// Listens on a path; a socket file that is there is replaced. Errors: invalid (path too long), what bind says.
   Result<> listen_unix(const std::string& path, unsigned mode = 0660);
-  /// Listens on "ADDRESS:PORT" or "[ADDRESS]:PORT" (port 0: any free one) and returns the address in use. Errors: invalid, exists (in use).
+  /// Listens on "ADDRESS:PORT" or "[ADDRESS]:PORT" (port 0: any free one) and returns the address in use. Errors: invalid, exists
+  /// (in use).
   Result<std::string> listen_tls(const std::string& address, const Identity& identity);
   /// Stops listening, cancels handlers, closes connections and waits for them.
   Task<> stop();
   std::size_t connections() const noexcept;
 
  private:
+  friend struct ServerTasks;
   struct State;
   std::shared_ptr<State> state_;
 };

@@ -1,5 +1,5 @@
-// One WebSocket (RFC 6455), server or client side. One task reads at a time; any number write, whole messages in the order they asked.
-// A write waits until the bytes are handed to the kernel, so a peer that does not read stops its writer and nobody else.
+// One WebSocket (RFC 6455), server or client side. One task reads at a time; any number write, whole messages in the order they
+// asked. A write waits until the bytes are handed to the kernel, so a peer that does not read stops its writer and nobody else.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@ class WebSocket {
   enum class Kind { text, binary, close };
   struct Message {
     Kind kind = Kind::text;
-    std::string data;          ///< of a close: the reason
-    std::uint16_t code = 0;    ///< of a close; 1005 when the peer gave none
+    std::string data;        ///< of a close: the reason
+    std::uint16_t code = 0;  ///< of a close; 1005 when the peer gave none
   };
 
   /// `early` are bytes that were read behind the handshake already.
@@ -31,8 +31,8 @@ class WebSocket {
   WebSocket(const WebSocket&) = delete;
   WebSocket& operator=(const WebSocket&) = delete;
 
-  /// The next message; pings are answered on the way. A close message is the last one. Errors: unavailable (the peer is gone), invalid
-  /// (protocol violation or a message that is too long: the socket is closed with the fitting code), cancelled.
+  /// The next message; pings are answered on the way. A close message is the last one. Errors: unavailable (the peer is gone),
+  /// invalid (protocol violation or a message that is too long: the socket is closed with the fitting code), cancelled.
   Task<Result<Message>> read();
   /// Errors: unavailable (closed or the peer is gone), cancelled.
   Task<Result<>> write_text(std::string text);
