@@ -188,8 +188,10 @@ Task<Result<>> Journal::Impl::recover_row(Row row) {
   Run run(store, procedure, std::move(row), "recover.");
   VIRGA_CO_CHECK(run.fault(procedure.kind + ".intent"));
   run.everything_may_have_begun();
-  if (finish) co_return co_await run.forward();
-  co_return co_await run.backward();
+  if (!finish) co_return co_await run.backward();
+  VIRGA_CO_CHECK(co_await run.forward());
+  if (procedure.recovered) procedure.recovered();
+  co_return Result<>();
 }
 
 Task<std::vector<Error>> Journal::recover() {

@@ -275,15 +275,15 @@ TEST_F(PoolsTest, ACrashInTheMiddleIsFinishedOrUndone) {
     hook = nullptr;
     pools.reset();
     store = std::make_unique<MemoryStore>();
-    auto restore = [&](PoolsTest* t) -> Task<> {
+    auto restore = [&](PoolsTest*) -> Task<> {
       Transaction all;
       for (auto& d : at_crash) all.put(d.key, d.value);
-      EXPECT_TRUE(co_await t->store->commit(std::move(all)));
+      EXPECT_TRUE(co_await store->commit(std::move(all)));
     };
     run(restore);
     boot();
     EXPECT_TRUE(problems.empty());
-    auto rows = [&](PoolsTest* t) -> Task<> { at_crash = (co_await t->store->list("")).value(); };
+    auto rows = [&](PoolsTest*) -> Task<> { at_crash = (co_await store->list("")).value(); };
     run(rows);
   };
   hook = remember;
