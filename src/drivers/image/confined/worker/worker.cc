@@ -1,0 +1,121 @@
+#include "drivers/image/confined/worker/worker.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <clocale>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/units.h"
+#include "drivers/image/confined/protocol.h"
+#include "drivers/image/confined/worker/layout.h"
+#include "drivers/image/confined/worker/sandbox.h"
+
+namespace virga::image {
+namespace {
+
+using Arguments = std::vector<std::string_view>;
+
+constexpr std::int64_t max_seconds = 86'400;
+
+Result<std::int64_t> number(const Arguments& args, std::size_t at, std::int64_t max) {
+  if (at >= args.size()) return fail(ErrorKind::invalid, "too few arguments");
+  return parse_integer(args[at], 0, max);
+}
+
+Result<Answer> read(const Arguments& args) {
+  const bool unpack = args[0] == "unpack";
+  if (args.size() != 5) return fail(ErrorKind::invalid, "wrong number of arguments");
+  Job job;
+  VIRGA_TRY(job.rootfs_format, parse_root_format(args[1]));
+  VIRGA_TRY(auto bytes, number(args, 2, INT64_MAX));
+  VIRGA_TRY(auto entries, number(args, 3, INT64_MAX));
+  VIRGA_TRY(auto seconds, number(args, 4, max_seconds));
+  job.limits.max_unpacked = static_cast<Bytes>(bytes);
+  job.limits.max_entries = static_cast<std::uint64_t>(entries);
+  job.metadata_fd = 3;
+  if (job.rootfs_format != RootFormat::none) job.rootfs_fd = 4;
+  if (unpack) job.into_fd = 5;
+  // Names are bytes: with any other character set the archive library would normalise what a pax header says.
+  ::setlocale(LC_CTYPE, "C");
+  Sandbox sandbox;
+  sandbox.cpu = std::chrono::seconds(seconds);
+  sandbox.largest_file = job.limits.max_unpacked;
+  sandbox.keeps_owners = unpack;
+  if (unpack) sandbox.places.push_back({5, true});
+  VIRGA_CHECK(enter(sandbox));
+  VIRGA_TRY(auto answer, read_image(job));
+  // What is published must survive a power cut whole.
+  if (unpack && ::syncfs(5) != 0) return fail_errno(errno, "write the image");
+  return answer;
+}
+
+int answer_with(std::string text, int code) {
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto n = ::write(1, rest.data(), rest.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return 1;
+    rest.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return code;
+}
+
+int become(const Sandbox& sandbox, std::vector<const char*> argv) {
+  ::setenv("MALLOC_ARENA_MAX", "2", 1);
+  if (auto r = enter(sandbox); !r) {
+    const auto text = r.error().chain() + "\n";
+    (void)!::write(2, text.data(), text.size());
+    return 1;
+  }
+  argv.push_back(nullptr);
+  ::execv(argv[0], const_cast<char**>(argv.data()));
+  return 127;
+}
+
+}  // namespace
+
+int worker_main(int argc, char** argv) {
+  Arguments args(argv + 1, argv + argc);
+  if (args.empty()) return 2;
+  if (args[0] == "inspect" || args[0] == "unpack") {
+    try {
+      auto answer = read(args);
+      return answer ? answer_with(encode_answer(*answer), 0) : answer_with(encode_error(answer.error()), 1);
+    } catch (const std::bad_alloc&) {
+      return answer_with(R"({"error":{"kind":"invalid","message":"the image needs more memory to read than is allowed"}})", 1);
+    }
+  }
+  Sandbox sandbox;
+  sandbox.runs_program = true;
+  if (args[0] == "squashfs-to-tar") {
+    auto seconds = number(args, 1, max_seconds);
+    if (!seconds) return 2;
+    sandbox.cpu = std::chrono::seconds(*seconds);
+    sandbox.memory = Bytes(384) << 20;
+    sandbox.largest_file = 64u << 10;  // its standard error
+    sandbox.places = {{3, false}};
+    return become(sandbox, {"/usr/bin/sqfs2tar", "--no-skip", "--root-becomes", ".", "/proc/self/fd/3"});
+  }
+  if (args[0] == "convert-disk") {
+    auto bytes = number(args, 1, INT64_MAX);
+    auto seconds = number(args, 2, max_seconds);
+    if (!bytes || !seconds) return 2;
+    sandbox.cpu = std::chrono::seconds(*seconds);
+    sandbox.memory = Bytes(1) << 30;
+    sandbox.largest_file = static_cast<Bytes>(*bytes);
+    sandbox.places = {{3, false}, {4, true}};
+    // "writeback": flushed before it ends. Both formats are said; nothing is guessed.
+    return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-t", "writeback", "/proc/self/fd/3",
+                            "/proc/self/fd/4"});
+  }
+  return 2;
+}
+
+}  // namespace virga::image
