@@ -207,16 +207,27 @@ Result<> Operations::cancel(std::string_view id) {
   return {};
 }
 
+namespace {
+/// The slot that a secret opens, or null.
+ChannelSlot* slot_of(std::map<std::string, ChannelSlot, std::less<>>& channels, std::string_view secret) {
+  const auto now = std::chrono::steady_clock::now();
+  ChannelSlot* found = nullptr;
+  for (auto& [name, slot] : channels)
+    if (!slot.secret.empty() && slot.expires > now && equal_constant_time(slot.secret, secret)) found = &slot;
+  return found;
+}
+}  // namespace
+
+bool Operations::may_connect(std::string_view id, std::string_view secret, const Caller& caller) const {
+  auto op = find(id);
+  return op && !op->done() && op->spec().caller.same_identity(caller) && slot_of(op->state_->channels, secret) != nullptr;
+}
+
 Task<Result<>> Operations::connect(std::string id, std::string secret, std::unique_ptr<Channel> channel, Caller caller) {
   auto state = state_;
   auto op = find(id);
-  ChannelSlot* found = nullptr;
-  if (op && !op->done() && op->spec().caller.same_identity(caller)) {
-    const auto now = std::chrono::steady_clock::now();
-    for (auto& [name, slot] : op->state_->channels)
-      if (!slot.secret.empty() && slot.expires > now && equal_constant_time(slot.secret, secret)) found = &slot;
-  }
-  if (found == nullptr) co_return no_operation(id);
+  if (!may_connect(id, secret, caller)) co_return no_operation(id);
+  auto* found = slot_of(op->state_->channels, secret);
   auto loan = std::make_shared<Loan>(state->executor);
   found->secret.clear();
   found->connected = true;

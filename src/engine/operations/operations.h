@@ -148,6 +148,8 @@ class Operations {
   /// Asks the body to stop and returns at once. Errors: not_found, busy (it may not be cancelled, or is done).
   Result<> cancel(std::string_view id);
 
+  /// Whether connect() would take this secret from this caller; does not use it up.
+  bool may_connect(std::string_view id, std::string_view secret, const Caller& caller) const;
   /// Gives a client's connection to the operation; returns when the operation has let go of it. Each secret works once, for some
   /// seconds, for the identity that made the operation. Errors: not_found (for whatever reason the secret is not right), cancelled.
   Task<Result<>> connect(std::string id, std::string secret, std::unique_ptr<Channel> channel, Caller caller);

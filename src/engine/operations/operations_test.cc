@@ -229,6 +229,9 @@ TEST_F(OperationsTest, SecretsAreShownToTheCreatorOnlyAndWorkOnceForHim) {
   EXPECT_EQ(shown.at("metadata").at("token").as_string(), "hush");
   EXPECT_EQ(json::serialize(op->to_json()).find(secret), std::string::npos);
 
+  EXPECT_TRUE(ops().may_connect(op->id(), secret, alice));
+  EXPECT_FALSE(ops().may_connect(op->id(), secret, bob));
+  EXPECT_FALSE(ops().may_connect(op->id(), "", alice));
   bool destroyed[5] = {};
   auto connect = [&](int i, std::string id, std::string sec, Caller who, std::optional<ErrorKind>* out) -> Task<> {
     auto r = co_await ops().connect(id, sec, std::make_unique<QueueChannel>(&destroyed[i]), who);
