@@ -32,6 +32,7 @@ struct Event {
 using EventPtr = std::shared_ptr<const Event>;
 /// As the API shows it.
 json::object to_json(const Event& event);
+using virga::to_json;  // or the one above would hide it in this namespace
 
 struct EventFilter {
   unsigned types = 7;                      ///< EventType values, or-ed

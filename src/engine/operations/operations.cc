@@ -293,6 +293,9 @@ Task<> Operations::stop() {
   co_await state->housekeeping.join();
 }
 
+bool Operations::stopping() const noexcept {
+  return state_->stopping;
+}
 std::size_t Operations::running() const noexcept {
   return state_->live;
 }

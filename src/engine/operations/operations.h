@@ -164,6 +164,8 @@ class Operations {
 
   /// Refuses new operations, cancels all and waits for them.
   Task<> stop();
+  /// Whether stop() was called: a body that is cancelled can tell a shutdown from a client's wish.
+  bool stopping() const noexcept;
   std::size_t running() const noexcept;
 
  private:
