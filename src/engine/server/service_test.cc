@@ -1,0 +1,113 @@
+#include "engine/server/service.h"
+
+#include <openssl/bio.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "engine/service_test.h"
+
+namespace virga::engine {
+namespace {
+
+struct ServerTest : ServiceTest {
+  Server server{store, events, clock};
+};
+
+TEST_F(ServerTest, TheIdentityIsMadeOnceAndItsKeyFitsItsCertificate) {
+  run([&]() -> Task<> {
+    EXPECT_TRUE(co_await server.start());
+    Server again(store, events, clock);
+    EXPECT_TRUE(co_await again.start());
+    EXPECT_EQ(server.identity().uuid, again.identity().uuid);
+    EXPECT_EQ(server.identity().key, again.identity().key);
+    EXPECT_EQ(server.identity().fingerprint.size(), 64u);
+  });
+  const Identity& identity = server.identity();
+  std::unique_ptr<BIO, decltype(&BIO_free_all)> certificate(BIO_new_mem_buf(identity.certificate.data(), -1), BIO_free_all),
+      secret(BIO_new_mem_buf(identity.key.data(), -1), BIO_free_all);
+  std::unique_ptr<X509, decltype(&X509_free)> x509(PEM_read_bio_X509(certificate.get(), nullptr, nullptr, nullptr), X509_free);
+  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(PEM_read_bio_PrivateKey(secret.get(), nullptr, nullptr, nullptr),
+                                                          EVP_PKEY_free);
+  ASSERT_TRUE(x509 && key);
+  EXPECT_EQ(X509_check_private_key(x509.get(), key.get()), 1);
+  EXPECT_EQ(X509_verify(x509.get(), key.get()), 1);
+  EXPECT_EQ(X509_check_ip_asc(x509.get(), "127.0.0.1", 0), 1);
+  EXPECT_EQ(X509_check_ip_asc(x509.get(), "::1", 0), 1);
+}
+
+TEST(Identity, AHostNameThatIsNoneStaysOut) {
+  for (std::string_view name : {"", "a,IP:10.0.0.1", "a b", "\n", "-"})
+    EXPECT_TRUE(make_identity(name, std::chrono::system_clock::now())) << name;
+  auto i = make_identity("evil,DNS:bank.example", std::chrono::system_clock::now());
+  std::unique_ptr<BIO, decltype(&BIO_free_all)> certificate(BIO_new_mem_buf(i->certificate.data(), -1), BIO_free_all);
+  std::unique_ptr<X509, decltype(&X509_free)> x509(PEM_read_bio_X509(certificate.get(), nullptr, nullptr, nullptr), X509_free);
+  EXPECT_NE(X509_check_host(x509.get(), "bank.example", 0, 0, nullptr), 1);
+  EXPECT_EQ(X509_check_host(x509.get(), "localhost", 0, 0, nullptr), 1);
+}
+
+TEST(ListenAddress, ReadsWhatPeopleWrite) {
+  const std::pair<const char*, const char*> good[] = {
+      {":8443", ":8443"},       {"10.0.0.1", "10.0.0.1:8443"}, {"10.0.0.1:1", "10.0.0.1:1"},  {"[::]", "[::]:8443"},
+      {"[::1]:99", "[::1]:99"}, {"::1", "[::1]:8443"},         {"0.0.0.0:443", "0.0.0.0:443"}};
+  for (auto [text, canonical] : good) {
+    auto a = parse_listen_address(text);
+    ASSERT_TRUE(a) << text;
+    EXPECT_EQ(to_string(*a), canonical);
+    EXPECT_EQ(to_string(*parse_listen_address(canonical)), canonical);
+  }
+  for (const char* bad : {"", "example.org:8443", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "[::1", "[::1]x",
+                          "[::1]:", "[10.0.0.1]:1", "10.0.0.1:8443 ", "1.2.3.4:+1", "a"})
+    EXPECT_FALSE(parse_listen_address(bad)) << bad;
+}
+
+TEST_F(ServerTest, ConfigurationIsCheckedAppliedAndKept) {
+  run([&]() -> Task<> {
+    EXPECT_TRUE(co_await server.start());
+    EXPECT_TRUE(server.config()->config.empty());
+    std::vector<std::string> applied;
+    std::optional<Error> refuse;
+    server.set_apply([&](ServerConfig before, ServerConfig after) -> Task<Result<>> {
+      auto show = [](const ServerConfig& c) { return c.https_address() ? to_string(*c.https_address()) : std::string("-"); };
+      applied.push_back(show(before) + " to " + show(after));
+      if (refuse) co_return fail(*refuse);
+      co_return Result<>();
+    });
+    auto set = co_await server.update({{"core.https_address", "[::1]"}, {"user.note", "hello"}, {"user.empty", ""}}, 0, root);
+    EXPECT_TRUE(set) << set.error().text();
+    EXPECT_EQ((*set)->config, (Config{{"core.https_address", "[::1]:8443"}, {"user.note", "hello"}}));
+    EXPECT_EQ(kind_of(co_await server.update({}, 0, root)), ErrorKind::conflict);
+    EXPECT_EQ(applied, (std::vector<std::string>{"- to [::1]:8443"}));
+
+    refuse = Error(ErrorKind::unavailable, "address in use");
+    EXPECT_EQ(kind_of(co_await server.update({{"core.https_address", ":1"}}, {}, root)), ErrorKind::unavailable);
+    EXPECT_EQ(server.config(), *set);
+    refuse.reset();
+    store.fail_commits(1);
+    EXPECT_EQ(kind_of(co_await server.update({{"core.https_address", ":2"}}, {}, root)), ErrorKind::unavailable);
+    EXPECT_EQ(applied.back(), ":2 to [::1]:8443") << "taken back";
+    EXPECT_EQ(server.config(), *set);
+
+    Server again(store, events, clock);
+    EXPECT_TRUE(co_await again.start());
+    EXPECT_EQ(again.config()->config, (*set)->config);
+    EXPECT_EQ(actions.back(), "config-updated /1.0");
+  });
+}
+
+TEST_F(ServerTest, OtherKeysAreRefusedByName) {
+  for (const char* key : {"core.trust_password", "core.metrics_address", "cluster.https_address", "images.auto_update_interval",
+                          "oidc.issuer", "core.https_addres"}) {
+    auto r = check_server_config({{key, "1"}});
+    ASSERT_FALSE(r) << key;
+    EXPECT_EQ(r.error().kind(), ErrorKind::unsupported);
+    EXPECT_NE(r.error().message().find(key), std::string::npos);
+    EXPECT_EQ(r.error().field(), std::string("config.") + key);
+  }
+  EXPECT_EQ(kind_of(check_server_config({{"nonsense", "1"}})), ErrorKind::invalid);
+  EXPECT_EQ(kind_of(check_server_config({{"user.", "1"}})), ErrorKind::invalid);
+  EXPECT_EQ(kind_of(check_server_config({{"core.https_address", "nowhere"}})), ErrorKind::invalid);
+}
+
+}  // namespace
+}  // namespace virga::engine
