@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <vector>
 
@@ -34,16 +35,12 @@ Result<> write_all(int fd, std::string_view text, const std::string& path) {
 /// Depth-first with one descriptor a level, at most `depth` levels below: deeper trees are flattened by renaming upwards.
 Result<> remove_entries(int dirfd, dev_t device, int top, int depth, const std::string& path) {
   constexpr int max_depth = 200;
-  UniqueFd copy(::openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));  // a position of its own
-  DIR* dir = copy ? ::fdopendir(copy.get()) : nullptr;
-  if (dir == nullptr) return fail_errno(errno, fmt::format("list '{}'", path));
-  copy.release();
   std::vector<std::string> names;
-  while (auto* e = ::readdir(dir)) {
-    std::string_view name = e->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  ::closedir(dir);
+  auto add = [&](const char* name) {
+    names.emplace_back(name);
+    return true;
+  };
+  VIRGA_CHECK(each_entry(dirfd, add));
   for (const auto& name : names) {
     if (::unlinkat(dirfd, name.c_str(), 0) == 0 || errno == ENOENT) continue;
     if (errno != EISDIR && errno != EPERM) return fail_errno(errno, fmt::format("remove a file below '{}'", path));
@@ -103,8 +100,49 @@ Result<> write_file_durably(const std::string& path, std::string_view text, unsi
     if (::fsync(fd.get()) != 0) return fail_errno(errno, fmt::format("fsync '{}'", beside));
   }
   if (::rename(beside.c_str(), path.c_str()) != 0) return fail_errno(errno, fmt::format("rename to '{}'", path));
-  UniqueFd dir(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!dir || ::fsync(dir.get()) != 0) return fail_errno(errno, fmt::format("fsync the directory of '{}'", path));
+  return sync_directory(parent_of(path));
+}
+
+Result<UniqueFd> open_path(const std::string& path, int flags, unsigned mode) {
+  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode));
+  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  return fd;
+}
+
+Result<UniqueFd> open_in(int directory, const char* name, int flags, unsigned mode) {
+  UniqueFd fd(::openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode));
+  if (!fd) return fail_errno(errno, fmt::format("open '{}'", name));
+  return fd;
+}
+
+Result<> each_entry(int directory, const std::function<bool(const char* name)>& call) {
+  UniqueFd copy(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));  // a position of its own
+  DIR* dir = copy ? ::fdopendir(copy.get()) : nullptr;
+  if (dir == nullptr) return fail_errno(errno, "list a directory");
+  copy.release();
+  while (auto* e = ::readdir(dir)) {
+    const std::string_view name = e->d_name;
+    if (name != "." && name != ".." && !call(e->d_name)) break;
+  }
+  ::closedir(dir);
+  return {};
+}
+
+Result<std::vector<std::string>> list_directory(const std::string& path) {
+  VIRGA_TRY(auto fd, open_path(path, O_RDONLY | O_DIRECTORY));
+  std::vector<std::string> out;
+  auto add = [&](const char* name) {
+    out.emplace_back(name);
+    return true;
+  };
+  VIRGA_CHECK(each_entry(fd.get(), add));
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Result<> sync_directory(const std::string& path) {
+  VIRGA_TRY(auto fd, open_path(path, O_RDONLY | O_DIRECTORY));
+  if (::fsync(fd.get()) != 0) return fail_errno(errno, fmt::format("fsync '{}'", path));
   return {};
 }
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
+#include "io/fd.h"
 
 namespace virga::io {
 
@@ -20,5 +23,15 @@ Result<> make_directory(const std::string& path, unsigned mode = 0700);
 /// Removes a tree without following symlinks or crossing into another mount; absent is success.
 Result<> remove_tree(const std::string& path);
 bool exists(const std::string& path);
+/// open(2) for a path of ours: close-on-exec, refuses a symlink as last component, never waits for the other end of a fifo.
+Result<UniqueFd> open_path(const std::string& path, int flags, unsigned mode = 0600);
+/// The same for one name in an open directory.
+Result<UniqueFd> open_in(int directory, const char* name, int flags, unsigned mode = 0600);
+/// Names in a directory, without "." and "..", in order.
+Result<std::vector<std::string>> list_directory(const std::string& path);
+/// Calls with each name until it returns false. The descriptor's position does not matter.
+Result<> each_entry(int directory, const std::function<bool(const char* name)>& call);
+/// Makes renames and new names in a directory durable.
+Result<> sync_directory(const std::string& path);
 
 }  // namespace virga::io

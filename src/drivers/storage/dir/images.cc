@@ -1,5 +1,4 @@
 // Image volumes: unpacked into a stage by the image reader, checked, made durable and renamed into place.
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -11,7 +10,6 @@
 #include <string_view>
 
 #include "drivers/storage/dir/layout.h"
-#include "io/fd.h"
 #include "io/file.h"
 
 namespace virga::storage::dir {
@@ -21,30 +19,25 @@ namespace {
 Result<> check_stage(int stage, ContentType content) {
   static constexpr std::array<std::string_view, 2> directories = {"rootfs", "templates"};
   static constexpr std::array<std::string_view, 5> files = {"disk.qcow2", "kernel", "initrd", "cmdline", "metadata.yaml"};
-  io::UniqueFd copy(::openat(stage, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  DIR* dir = copy ? ::fdopendir(copy.get()) : nullptr;
-  if (dir == nullptr) return fail_errno(errno, "list the unpacked image");
-  copy.release();
   bool root = false;
   Result<> verdict;
-  while (auto* e = ::readdir(dir)) {
-    const std::string_view name = e->d_name;
-    if (name == "." || name == "..") continue;
+  auto look = [&](const char* entry) {
+    const std::string_view name = entry;
     struct stat st{};
-    if (::fstatat(stage, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) verdict = fail_errno(errno, "stat in the unpacked image");
+    if (::fstatat(stage, entry, &st, AT_SYMLINK_NOFOLLOW) != 0) verdict = fail_errno(errno, "stat in the unpacked image");
     const bool want_directory = std::find(directories.begin(), directories.end(), name) != directories.end();
     const bool want_file = std::find(files.begin(), files.end(), name) != files.end();
     const bool right = want_directory ? S_ISDIR(st.st_mode)
                        : want_file    ? S_ISREG(st.st_mode)
                                       : S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
-    if (name.starts_with('.') || !right)
+    if (verdict && (name.starts_with('.') || !right))
       verdict = fail(ErrorKind::invalid, "the image holds a top-level entry of a wrong type or name");
-    if (!verdict) break;
     root |= name == (content == ContentType::block ? "disk.qcow2" : "rootfs");
     // QEMU's own user reads these through descriptors; the folder above keeps everybody else out.
-    if (name == "kernel" || name == "initrd") (void)::fchmodat(stage, e->d_name, 0644, 0);
-  }
-  ::closedir(dir);
+    if (verdict && (name == "kernel" || name == "initrd")) (void)::fchmodat(stage, entry, 0644, 0);
+    return verdict.has_value();
+  };
+  VIRGA_CHECK(io::each_entry(stage, look));
   if (verdict && !root)
     verdict =
         fail(ErrorKind::invalid, content == ContentType::block ? "the image holds no 'disk.qcow2'" : "the image holds no 'rootfs'");
@@ -64,25 +57,23 @@ Result<> publish_image(const Layout& layout, const std::string& fingerprint, Con
   const auto mark = path + "/.deleted";
   if (is_directory(path)) {  // a fingerprint names its content: what is there is the same image
     if (::unlink(mark.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, fmt::format("bring image '{}' back", fingerprint));
-    VIRGA_CHECK(sync_directory(path));
+    VIRGA_CHECK(io::sync_directory(path));
     return io::remove_tree(stage);
   }
-  io::UniqueFd fd(::open(stage.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, fmt::format("open the stage of image '{}'", fingerprint));
+  VIRGA_TRY(auto fd, io::open_path(stage, O_RDONLY | O_DIRECTORY));
   VIRGA_CHECK(check_stage(fd.get(), content));
   if (::fchmod(fd.get(), 0700) != 0 || ::fchown(fd.get(), 0, 0) != 0)
     return fail_errno(errno, fmt::format("set the mode of image '{}'", fingerprint));
   // The reader wrote many files without waiting for the disk; one call makes them all durable.
   if (::syncfs(fd.get()) != 0) return fail_errno(errno, fmt::format("sync image '{}'", fingerprint));
   if (::rename(stage.c_str(), path.c_str()) != 0) return fail_errno(errno, fmt::format("publish image '{}'", fingerprint));
-  return sync_directory(layout.folder(VolumeKind::image));
+  return io::sync_directory(layout.folder(VolumeKind::image));
 }
 
 Result<> mark_deleted(const Layout& layout, const std::string& fingerprint) {
   const auto path = layout.image(fingerprint) + "/.deleted";
-  io::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd) return fail_errno(errno, fmt::format("mark image '{}' as deleted", fingerprint));
-  return sync_directory(layout.image(fingerprint));
+  VIRGA_CHECK(io::open_path(path, O_WRONLY | O_CREAT));
+  return io::sync_directory(layout.image(fingerprint));
 }
 
 }  // namespace virga::storage::dir

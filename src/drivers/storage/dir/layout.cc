@@ -1,6 +1,5 @@
 #include "drivers/storage/dir/layout.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -27,19 +26,6 @@ struct Folder {
 constexpr std::array folders = {Folder{VolumeKind::container, 0711}, Folder{VolumeKind::virtual_machine, 0700},
                                 Folder{VolumeKind::image, 0700}, Folder{VolumeKind::custom, 0711}};
 
-Result<std::vector<std::string>> entries(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (dir == nullptr) return fail_errno(errno, fmt::format("list '{}'", path));
-  std::vector<std::string> out;
-  while (auto* e = ::readdir(dir)) {
-    std::string name = e->d_name;
-    if (name != "." && name != "..") out.push_back(std::move(name));
-  }
-  ::closedir(dir);
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 bool mode_is(const std::string& path, mode_t type) {
   struct stat st{};
   return ::lstat(path.c_str(), &st) == 0 && (st.st_mode & S_IFMT) == type;
@@ -47,7 +33,7 @@ bool mode_is(const std::string& path, mode_t type) {
 
 /// Half-made volumes, half-removed ones, stages: nothing refers to them.
 Result<> sweep(const Layout& layout, VolumeKind kind) {
-  VIRGA_TRY(auto names, entries(layout.folder(kind)));
+  VIRGA_TRY(auto names, io::list_directory(layout.folder(kind)));
   for (const auto& name : names) {
     if (!name.starts_with('.')) continue;
     const auto path = layout.folder(kind) + "/" + name;
@@ -67,19 +53,13 @@ bool is_regular(const std::string& path) {
   return mode_is(path, S_IFREG);
 }
 
-Result<> sync_directory(const std::string& path) {
-  io::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, fmt::format("fsync '{}'", path));
-  return {};
-}
-
 Result<> discard(const Layout& layout, VolumeKind kind, const std::string& path) {
   const auto away = fmt::format("{}/.gone-{}", layout.folder(kind), random_hex(8));
   if (::rename(path.c_str(), away.c_str()) != 0) {
     if (errno == ENOENT) return {};
     return fail_errno(errno, fmt::format("remove '{}'", path));
   }
-  VIRGA_CHECK(sync_directory(layout.folder(kind)));
+  VIRGA_CHECK(io::sync_directory(layout.folder(kind)));
   return io::remove_tree(away);
 }
 
@@ -90,7 +70,7 @@ Result<> prepare(const Layout& layout) {
     return invalid("source",
                    fmt::format("'{}' cannot hold a pool: an absolute path without ',', ':', backslash or '..' can", root));
   if (is_directory(root) && !is_directory(layout.folder(VolumeKind::container))) {
-    VIRGA_TRY(auto names, entries(root));
+    VIRGA_TRY(auto names, io::list_directory(root));
     for (const auto& name : names)
       if (name != "lost+found" &&
           std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return folder_of(f.kind) == name; }))
@@ -102,7 +82,7 @@ Result<> prepare(const Layout& layout) {
     VIRGA_CHECK(io::make_directory(layout.folder(f.kind), f.mode));
     VIRGA_CHECK(sweep(layout, f.kind));
   }
-  return sync_directory(root);
+  return io::sync_directory(root);
 }
 
 Result<> take_away(const Layout& layout) {
@@ -118,7 +98,7 @@ Result<> take_away(const Layout& layout) {
 Result<Scan> scan(const Layout& layout) {
   Scan out;
   for (auto f : folders) {
-    VIRGA_TRY(auto names, entries(layout.folder(f.kind)));
+    VIRGA_TRY(auto names, io::list_directory(layout.folder(f.kind)));
     for (const auto& name : names) {
       const auto id = parse_entry(f.kind, name);
       const auto path = layout.folder(f.kind) + "/" + name;

@@ -81,7 +81,6 @@ Result<Usage> volume_usage(const Layout& layout, const VolumeId& id);
 Result<Usage> file_system_usage(const std::string& path);
 
 // layout.cc, small things the others need
-Result<> sync_directory(const std::string& path);
 /// A directory that is there and is one, not a symlink.
 bool is_directory(const std::string& path);
 bool is_regular(const std::string& path);

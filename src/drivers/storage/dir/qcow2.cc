@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "io/fd.h"
+#include "io/file.h"
 
 namespace virga::storage::dir {
 namespace {
@@ -87,8 +87,7 @@ Result<Qcow2Layout> plan_qcow2(const Qcow2Spec& spec) {
 
 Result<> create_qcow2(const std::string& path, const Qcow2Spec& spec) {
   VIRGA_TRY(auto plan, plan_qcow2(spec));
-  io::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd) return fail_errno(errno, fmt::format("create '{}'", path));
+  VIRGA_TRY(auto fd, io::open_path(path, O_WRONLY | O_CREAT | O_EXCL));
   if (::ftruncate(fd.get(), static_cast<off_t>(plan.length)) != 0) return fail_errno(errno, fmt::format("size '{}'", path));
   VIRGA_CHECK(write_at(fd.get(), plan.header, 0, path));
   VIRGA_CHECK(write_at(fd.get(), plan.refcount_table, cluster, path));
@@ -98,8 +97,7 @@ Result<> create_qcow2(const std::string& path, const Qcow2Spec& spec) {
 }
 
 Result<Bytes> qcow2_size(const std::string& path) {
-  io::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY));
   char header[32] = {};
   if (::pread(fd.get(), header, sizeof header, 0) != sizeof header || std::string_view(header, 4) != magic)
     return fail(ErrorKind::invalid, fmt::format("'{}' is no qcow2 file", path));

@@ -1,5 +1,4 @@
 // What volumes take on disk. Guests decide how many files there are, so counting stops at a bound.
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -7,11 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <vector>
 
 #include "drivers/storage/dir/layout.h"
 #include "drivers/storage/dir/qcow2.h"
-#include "io/fd.h"
+#include "io/file.h"
 
 namespace virga::storage::dir {
 namespace {
@@ -22,32 +20,24 @@ constexpr int most_levels = 256;
 class Counter {
  public:
   Result<Bytes> count(const std::string& path) {
-    io::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
-    walk(std::move(fd), 0);
+    VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY | O_DIRECTORY));
+    walk(fd.get(), 0);
     return blocks_ * 512;
   }
 
  private:
-  void walk(io::UniqueFd fd, int level) {
-    const int dirfd = fd.get();
-    DIR* dir = ::fdopendir(dirfd);
-    if (dir == nullptr) return;
-    fd.release();
-    while (entries_ < most_entries) {
-      auto* e = ::readdir(dir);
-      if (e == nullptr) break;
-      const std::string_view name = e->d_name;
-      if (name == "." || name == "..") continue;
-      ++entries_;
+  /// What cannot be read, because it is gone meanwhile, counts as nothing.
+  void walk(int directory, int level) {
+    auto count_entry = [&](const char* name) {
+      if (++entries_ > most_entries) return false;
       struct stat st{};
-      if (::fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone meanwhile
+      if (::fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return true;
       blocks_ += static_cast<Bytes>(st.st_blocks) / (S_ISREG(st.st_mode) && st.st_nlink > 1 ? st.st_nlink : 1);
-      if (!S_ISDIR(st.st_mode) || level >= most_levels) continue;
-      io::UniqueFd sub(::openat(dirfd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (sub) walk(std::move(sub), level + 1);
-    }
-    ::closedir(dir);
+      if (!S_ISDIR(st.st_mode) || level >= most_levels) return true;
+      if (auto sub = io::open_in(directory, name, O_RDONLY | O_DIRECTORY)) walk(sub->get(), level + 1);
+      return true;
+    };
+    (void)io::each_entry(directory, count_entry);
   }
   Bytes blocks_ = 0;
   std::uint64_t entries_ = 0;

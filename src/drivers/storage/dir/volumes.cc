@@ -90,7 +90,7 @@ Result<> fill(const std::string& at, const Plan& plan) {
     const auto backing =
         plan.image.empty() ? std::string() : fmt::format("../../{}/{}/disk.qcow2", folder_of(VolumeKind::image), plan.image);
     VIRGA_CHECK(create_qcow2(at + "/root.qcow2", {.size = plan.size, .backing = backing}));
-    return sync_directory(at);
+    return io::sync_directory(at);
   }
   const auto tree = at + (plan.image.empty() ? "/data" : "/upper");
   VIRGA_CHECK(io::make_directory(tree, 0700));
@@ -101,7 +101,7 @@ Result<> fill(const std::string& at, const Plan& plan) {
     VIRGA_CHECK(io::make_directory(at + "/lower", 0700));
   }
   VIRGA_CHECK(io::make_directory(at + "/rootfs", 0700));
-  return sync_directory(at);
+  return io::sync_directory(at);
 }
 
 }  // namespace
@@ -131,7 +131,7 @@ Result<> make_volume(const Layout& layout, const VolumeSpec& spec, const std::st
     (void)io::remove_tree(beside);
     return fail(std::move(made).error().wrap(fmt::format("make {}", to_string(spec.id))));
   }
-  return sync_directory(folder);
+  return io::sync_directory(folder);
 }
 
 Result<> remove_volume(const Layout& layout, const VolumeId& id) {
@@ -149,7 +149,7 @@ Result<> rename_volume(const Layout& layout, const VolumeId& from, const VolumeI
   if (attached) return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(from)));
   if (::renameat2(AT_FDCWD, old_path.c_str(), AT_FDCWD, new_path.c_str(), RENAME_NOREPLACE) != 0)
     return fail_errno(errno, fmt::format("rename {}", to_string(from)));
-  return sync_directory(layout.folder(from.kind));
+  return io::sync_directory(layout.folder(from.kind));
 }
 
 }  // namespace virga::storage::dir
