@@ -205,6 +205,14 @@ std::vector<std::string> Cgroup::procs_files() const {
   return {files.begin(), files.end()};
 }
 
+Result<> Cgroup::delegate_names(uid_t uid) const {
+  const auto dir = directory("name=systemd");
+  if (layout_.kind_ == CgroupLayout::Kind::v2 || dir.empty()) return {};
+  for (const char* file : {"", "/cgroup.procs", "/tasks"})
+    if (::chown((dir + file).c_str(), uid, uid) != 0) return fail_errno(errno, fmt::format("delegate control group '{}'", path_));
+  return {};
+}
+
 Result<> Cgroup::set(const std::string& controller, const char* file, const std::string& text) const {
   const auto dir = directory(controller);
   if (dir.empty() || !layout_.has(controller))

@@ -62,6 +62,9 @@ class Cgroup {
   bool exists() const;
   /// Files a process writes "0" to so as to join: what ShimSpec::cgroup_procs takes.
   std::vector<std::string> procs_files() const;
+  /// Lets `uid` move processes about in the hierarchy that holds names only (v1's name=systemd); limits stay ours. On v2 the runtime
+  /// does it. Nothing to do is success.
+  Result<> delegate_names(uid_t uid) const;
   /// Absent means no limit. Errors: unsupported, not_found (no such group), busy (memory in use cannot be pushed below the limit).
   Result<> limit_cpus(std::optional<double> cpus) const;
   Result<> limit_memory(std::optional<Bytes> memory) const;

@@ -146,6 +146,13 @@ Result<> sync_directory(const std::string& path) {
   return {};
 }
 
+Result<> write_file(const std::string& path, std::string_view text, unsigned mode) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, fmt::format("replace '{}'", path));
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd) return fail_errno(errno, fmt::format("create '{}'", path));
+  return write_all(fd.get(), text, path);
+}
+
 Result<> make_directory(const std::string& path, unsigned mode) {
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(errno, fmt::format("make directory '{}'", path));
   struct stat st {};

@@ -18,6 +18,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit = 16u <
 Result<> write_control(const std::string& path, std::string_view text);
 /// Writes beside, fsyncs, renames, fsyncs the directory: afterwards either the old text or the new is there, also after a power cut.
 Result<> write_file_durably(const std::string& path, std::string_view text, unsigned mode = 0600);
+/// Writes a file anew, replacing what was there; not for what must outlive a power cut.
+Result<> write_file(const std::string& path, std::string_view text, unsigned mode = 0600);
 /// Makes a directory with exactly this mode; one that is there is success. Parents must exist.
 Result<> make_directory(const std::string& path, unsigned mode = 0700);
 /// Removes a tree without following symlinks or crossing into another mount; absent is success.

@@ -34,15 +34,6 @@ Task<bool> wait_fd(int fd, asio::posix::stream_descriptor::wait_type what) {
   co_return !ec;
 }
 
-Result<std::string> find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos) return name;
-  for (const char* dir : {"/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"}) {
-    std::string path = dir + name;
-    if (::access(path.c_str(), X_OK) == 0) return path;
-  }
-  return fail(ErrorKind::not_found, fmt::format("program '{}' is not installed", name));
-}
-
 /// Only async-signal-safe calls from here to execve: other threads may hold locks at the moment of the fork.
 [[noreturn]] void child_main(const char* program, char* const* argv, char* const* envp, const char* cwd, const std::pair<int, int>* fds, std::size_t fd_count, bool new_session, int error_pipe) {
   auto give_up = [&](int stage) {
@@ -127,6 +118,15 @@ Result<Pipe> make_pipe() {
 }
 
 }  // namespace
+
+Result<std::string> find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  for (const char* dir : {"/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"}) {
+    std::string path = dir + name;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return fail(ErrorKind::not_found, fmt::format("program '{}' is not installed", name));
+}
 
 Task<bool> wait_readable(int fd) { return wait_fd(fd, asio::posix::stream_descriptor::wait_read); }
 Task<bool> wait_writable(int fd) { return wait_fd(fd, asio::posix::stream_descriptor::wait_write); }

@@ -41,6 +41,9 @@ struct ProcessLimits {
   std::size_t max_output = 1u << 20;      ///< of each stream, in bytes; more is `unavailable`
 };
 
+/// The path of a program in the usual directories; a name with a slash is a path already. Errors: not_found.
+Result<std::string> find_program(const std::string& name);
+
 /// Runs a program to its end and collects what it prints. A program that exits with a code other than 0 is not an error here.
 /// Cancelling kills it. Errors: not_found (no such program), timeout, cancelled, unavailable.
 Task<Result<ProcessOutput>> run_process(ProcessSpec spec, ProcessLimits limits = {});

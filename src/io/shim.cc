@@ -116,15 +116,17 @@ struct Connection : std::enable_shared_from_this<Connection> {
   AsyncMutex requests;
   TaskGroup tasks;
 
-  void drain() noexcept {
+  /// Takes all messages that are there; true when there were any, and those who wait must be told.
+  bool drain() noexcept {
     wire::Message m;
-    while (!closed) {
+    bool news = false;
+    for (; !closed; news = true) {
       const auto n = ::recv(socket.get(), &m, sizeof m, MSG_DONTWAIT);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) return;
+      if (n < 0 && errno == EAGAIN) return news;
       if (n != static_cast<ssize_t>(sizeof m) || m.magic != wire::magic) {
         closed = true;
-        return;
+        return true;
       }
       status = decode(m.status);
       if (m.kind == wire::Kind::reply) {
@@ -136,6 +138,7 @@ struct Connection : std::enable_shared_from_this<Connection> {
         start_failure = start_error(m, program);
       }
     }
+    return news;
   }
 
   void reap() noexcept {
@@ -202,7 +205,7 @@ class Client final : public Shim {
   }
 
   const ShimStatus& status() const noexcept override {
-    c_->drain();
+    if (c_->drain()) c_->changed.notify();
     return c_->status;
   }
 
@@ -281,6 +284,7 @@ Result<ProcessSpec> compose(const ShimSpec& spec, int control, int lock) {
   static constexpr const char* modes[] = {"none", "socketpair", "receive", "pty"};
   add("--console", modes[static_cast<int>(spec.console)]);
   if (spec.console_fd >= 0) add("--console-fd", std::to_string(spec.console_fd));
+  if (!spec.cwd.empty()) add("--cwd", spec.cwd);
   if (!spec.output_log.empty()) add("--output-log", spec.output_log);
   if (!spec.pid_file.empty()) add("--pid-file", spec.pid_file);
   for (const auto& path : spec.cgroup_procs) add("--cgroup", path);

@@ -37,6 +37,7 @@ struct ShimSpec {
   int console_fd = -1;
   std::vector<std::string> argv;    ///< what the shim runs; argv[0] is a path
   std::vector<std::string> env;
+  std::string cwd;                  ///< the child's working directory; empty: "/"
   std::string output_log;           ///< the child's standard output and error go here, empty: /dev/null
   std::string pid_file;             ///< set: argv is a launcher that leaves the guest behind and writes its pid here; empty: argv is the guest
   std::vector<std::pair<int, int>> fds;  ///< {ours, its number in the child}, numbers 0..99; 0, 1, 2 replace the standard streams

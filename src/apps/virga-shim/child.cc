@@ -115,6 +115,7 @@ void place_descriptors(int report, int console_fd, int output_fd) {
     close(fd);
   }
   place_descriptors(report, console_fd, output_fd);
+  if (shim.options.cwd != nullptr && chdir(shim.options.cwd) != 0) give_up(report, Stage::execute);
   if (shim.options.drop) drop_everything(report);
   // A guest whose shim was killed could be neither watched nor found again.
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != shim.status.shim_pid) give_up(report, Stage::session);

@@ -34,6 +34,7 @@ bool option(const char* name, char* value, Options& out) {
   uint64_t n = 0, m = 0;
   if (strcmp(name, "--run-dir") == 0) return (out.run_dir = value) != nullptr;
   if (strcmp(name, "--console-log") == 0) return (out.console_log = value) != nullptr;
+  if (strcmp(name, "--cwd") == 0) return (out.cwd = value) != nullptr;
   if (strcmp(name, "--output-log") == 0) return (out.output_log = value) != nullptr;
   if (strcmp(name, "--pid-file") == 0) return (out.pid_file = value) != nullptr;
   if (strcmp(name, "--console") == 0) return console_mode(value, out.console);

@@ -27,6 +27,7 @@ struct Options {
   const char* console_log = nullptr;
   uint64_t console_log_limit = 1u << 20;
   const char* output_log = nullptr;
+  const char* cwd = nullptr;
   const char* pid_file = nullptr;
   ConsoleMode console = ConsoleMode::none;
   int console_fd = -1;
