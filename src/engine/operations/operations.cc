@@ -124,7 +124,7 @@ void Operations::State::request_cancel(Operation& op) {
   s.cancel_requested = true;
   s.status = OperationStatus::cancelling;
   op.publish();
-  // Before its first step a task would end by an exception instead of running; run() looks at the flag itself.
+  // A task that has not begun has no wait to interrupt; run() looks at the flag itself.
   if (s.body_entered) s.cancel_task();
 }
 
