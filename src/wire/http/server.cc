@@ -17,6 +17,7 @@
 #include <unordered_map>
 
 #include "base/log.h"
+#include "io/file.h"
 #include "wire/http/address.h"
 #include "wire/http/connection.h"
 
@@ -70,7 +71,7 @@ struct Server::State {
       : group(executor), changed(executor), context(std::make_shared<ConnectionContext>()) {
     context->handler = std::move(handler);
     context->options = std::move(options);
-    spare.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    spare = io::open_path("/dev/null", O_RDONLY).value_or(io::UniqueFd());
   }
 
   const Limits& limits() const { return context->options.limits; }
@@ -146,7 +147,7 @@ struct ServerTasks {
           state->spare.reset();
           io::UniqueFd turned_away(::accept4(listener->fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
           turned_away.reset();
-          state->spare.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+          state->spare = io::open_path("/dev/null", O_RDONLY).value_or(io::UniqueFd());
           if (!co_await sleep_for(Milliseconds(20))) co_return;
           break;
         }

@@ -14,6 +14,7 @@
 
 #include "drivers/image/confined/protocol.h"
 #include "io/fd.h"
+#include "io/file.h"
 #include "io/process.h"
 
 namespace virga::image {
@@ -28,8 +29,7 @@ struct Inputs {
 };
 
 Result<UniqueFd> open_plain(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, "open the image");
+  VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY));
   struct ::stat st{};
   if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, "stat the image");
   if (!S_ISREG(st.st_mode)) return fail(ErrorKind::invalid, "the image is not a plain file");
@@ -47,8 +47,7 @@ Result<Inputs> open_inputs(const std::string& metadata, const std::string& rootf
     in.format = root_format({head, static_cast<std::size_t>(n)});
   }
   if (!into.empty()) {
-    in.into.reset(::open(into.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!in.into) return fail_errno(errno, "open the directory to unpack into");
+    VIRGA_TRY(in.into, io::open_path(into, O_RDONLY | O_DIRECTORY));
   }
   return in;
 }
@@ -108,7 +107,9 @@ class ConfinedReader final : public Reader {
     auto answer = co_await read(std::move(inputs), request.limits);
     if (!answer) co_return fail(std::move(answer).error());
     if (answer->convert_disk) {
-      if (unified) disk.reset(::openat(into.get(), "rootfs.img", O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+      if (unified) {
+        VIRGA_CO_TRY(disk, io::open_in(into.get(), "rootfs.img", O_RDONLY));
+      }
       auto converted = co_await convert(into.get(), std::move(disk), request.limits);
       if (!converted) co_return fail(std::move(converted).error());
       if (unified && ::unlinkat(into.get(), "rootfs.img", 0) != 0) co_return fail_errno(errno, "remove the packed disk");
@@ -182,8 +183,7 @@ class ConfinedReader final : public Reader {
 
   Task<Result<>> convert(int into, UniqueFd disk, Limits limits) {
     if (!disk) co_return fail(ErrorKind::internal, "the packed disk is gone");
-    UniqueFd target(::openat(into, "disk.qcow2", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!target) co_return fail_errno(errno, "create the disk");
+    VIRGA_CO_TRY(auto target, io::open_in(into, "disk.qcow2", O_RDWR | O_CREAT | O_EXCL));
     io::ProcessSpec spec;
     spec.argv = {worker_, "convert-disk", std::to_string(limits.max_unpacked), std::to_string(seconds(limits))};
     spec.fds = {{disk.get(), 3}, {target.get(), 4}};

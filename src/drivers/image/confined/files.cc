@@ -25,8 +25,7 @@ constexpr std::string_view upload_prefix = ".upload-";
 constexpr std::string_view root_suffix = ".rootfs";
 
 Result<Bytes> add_file(Sha256& hash, const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, "open the image");
+  VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY));
   Bytes total = 0;
   std::vector<char> buffer(1u << 20);
   for (;;) {
@@ -40,8 +39,7 @@ Result<Bytes> add_file(Sha256& hash, const std::string& path) {
 }
 
 Result<> sync_path(const std::string& path, int flags) {
-  UniqueFd fd(::open(path.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  VIRGA_TRY(auto fd, io::open_path(path, flags));
   if (::fsync(fd.get()) != 0) return fail_errno(errno, fmt::format("write '{}'", path));
   return {};
 }
