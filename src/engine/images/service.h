@@ -42,7 +42,7 @@ struct ImportImage {
   bool auto_update = false;
   Config properties;  ///< over those of the image's own metadata
   std::vector<std::string> profiles;
-  std::vector<std::pair<std::string, std::string>> aliases;  ///< name, description; moved here from another image of the same type
+  std::vector<std::pair<std::string, std::string>> aliases;  ///< name, description; one that is taken for this type is `exists`
   std::optional<WallTime> expires_at;
 };
 
@@ -67,8 +67,8 @@ class Images {
     image::Reader& reader;
     image::Files& files;
     const Clock& clock;
-    /// The project whose images a project sees: itself, or "default" where features.images is false.
-    std::function<std::string(const std::string&)> project_of;
+    /// The project whose images a project sees: itself, or "default" where features.images is false. Errors: not_found.
+    std::function<Result<std::string>(const std::string&)> project_of;
     /// All open pools; unpacked copies are removed from them with the image.
     std::function<std::vector<storage::Driver*>()> pools;
     image::Limits limits = {};

@@ -1,0 +1,78 @@
+// What the images service keeps inside; private to this folder.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "drivers/storage/driver.h"
+#include "engine/cache.h"
+#include "engine/events/events.h"
+#include "engine/images/service.h"
+#include "engine/journal/journal.h"
+#include "engine/operations/operations.h"
+#include "engine/url.h"
+
+namespace virga::engine {
+
+struct Images::Impl {
+  /// An image that is being unpacked into a pool; everyone who wants it there waits for the same work.
+  struct Unpacking {
+    explicit Unpacking(Executor executor) : done(std::move(executor)) {}
+    Notification done;
+    std::optional<Result<>> result;
+    int waiting = 0;
+    bool abandoned = false;  ///< nobody waited any more; it is ending
+    TaskGroup::Id task = 0;
+  };
+  using UnpackKey = std::pair<storage::Driver*, std::string>;
+
+  Impl(Parts p, Executor ex)
+      : parts(std::move(p)),
+        executor(ex),
+        images(parts.store, "/images/", decode_image),
+        aliases(parts.store, "/image-aliases/", decode_image_alias),
+        tasks(ex) {}
+
+  static std::string key(std::string_view project, std::string_view fingerprint) {
+    return "/images/" + std::string(project) + "/" + std::string(fingerprint);
+  }
+  static std::string alias_key(std::string_view project, InstanceType type, std::string_view name) {
+    return "/image-aliases/" + std::string(project) + "/" + std::string(to_string(type)) + "/" + std::string(name);
+  }
+  static std::string alias_url(std::string_view project, std::string_view name) {
+    return url({"images", "aliases", name}, project);
+  }
+
+  Ptr image(std::string_view project, std::string_view fingerprint) const { return images.find(key(project, fingerprint)); }
+  /// Any project's image of that fingerprint; null where there is none.
+  Ptr any(std::string_view fingerprint) const;
+  /// Images of that fingerprint in other projects.
+  bool shared(std::string_view project, std::string_view fingerprint) const;
+  std::vector<AliasPtr> named(std::string_view project, std::string_view name, std::optional<InstanceType> type) const;
+  /// A conflict in a commit of ours: the ETag's where the caller gave one.
+  Task<Result<>> commit(Transaction transaction);
+
+  Task<Result<>> import(Operation& operation, const ImportImage& request);
+  Result<Image> compose(const ImportImage& request, const image::Digest& digest, const image::Inspection& inspection) const;
+  Procedure import_procedure(std::string id, Image image, std::vector<ImageAlias> new_aliases, std::string metadata,
+                             std::string rootfs);
+  Procedure remove_procedure(std::string id, std::string project, std::string fingerprint);
+  void register_kinds();
+
+  Task<> unpack(storage::Driver& pool, std::string fingerprint, std::shared_ptr<Unpacking> job);
+  Task<Result<>> unpack_staged(storage::ImageOps& ops, std::string fingerprint);
+
+  Parts parts;
+  Executor executor;
+  Cache<Image> images;
+  Cache<ImageAlias> aliases;
+  std::map<UnpackKey, std::shared_ptr<Unpacking>> unpacking;
+  std::set<std::string> removing;  ///< fingerprints whose files are going
+  TaskGroup tasks;
+};
+
+}  // namespace virga::engine
