@@ -276,9 +276,14 @@ Result<> Cgroup::freeze(milliseconds timeout) const {
   const bool v2 = layout_.kind_ == CgroupLayout::Kind::v2;
   auto begun = v2 ? set("freezer", "cgroup.freeze", "1") : set("freezer", "freezer.state", "FROZEN");
   if (!begun) return begun;
-  auto again = [&] {
+  auto again = [&, round = 0]() mutable {
     if (frozen()) return true;
-    if (!v2) (void)set("freezer", "freezer.state", "FROZEN");  // tasks that were being made meanwhile
+    // v1 may stay at "FREEZING" for good, when a task was in the middle of a fork or an exec: then only to thaw and begin anew helps.
+    if (!v2 && ++round % 10 == 0) {
+      (void)thaw();
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    if (!v2) (void)set("freezer", "freezer.state", "FROZEN");
     return false;
   };
   if (poll_until(timeout, again)) return {};

@@ -50,7 +50,7 @@ void indent(const json::value& v, std::string& out, int depth) {
 }
 
 void expect_golden(const std::string& name, const json::value& document) {
-  const auto path = std::filesystem::path(__FILE__).parent_path() / "testdata" / name;
+  const auto path = std::filesystem::path(VIRGA_SOURCE_DIR "/drivers/compute/oci/testdata") / name;
   std::string text;
   indent(document, text, 0);
   text += "\n";
