@@ -190,19 +190,50 @@ class Connection {
     out_.append("\r\n\r\n");
   }
 
+  static std::uint64_t length_of(const Response& response) {
+    struct Measure {
+      std::uint64_t operator()(const std::string& s) const { return s.size(); }
+      std::uint64_t operator()(const std::shared_ptr<const std::string>& s) const { return s->size(); }
+      std::uint64_t operator()(const FileBody& f) const { return f.length; }
+      std::uint64_t operator()(const PartsBody& parts) const {
+        std::uint64_t sum = 0;
+        for (const auto& part : parts) sum += std::visit(*this, part);
+        return sum;
+      }
+      std::uint64_t operator()(const UpgradeBody&) const { return 0; }
+    };
+    return std::visit(Measure{}, response.body);
+  }
+
   Task<bool> send(Response& response, bool keep) {
     std::string_view text;
-    auto* file = std::get_if<FileBody>(&response.body);
     if (auto* own = std::get_if<std::string>(&response.body)) text = *own;
     if (auto* shared = std::get_if<std::shared_ptr<const std::string>>(&response.body)) text = **shared;
-    write_head(response, file != nullptr ? file->length : text.size(), keep);
+    write_head(response, length_of(response), keep);
     set_deadline(limits_.transfer_timeout);
-    if (request_.method == Method::head) text = {};
-    bool ok = (co_await transport().write(out_, text)).has_value();
-    if (ok && file != nullptr && request_.method != Method::head) ok = co_await send_file(*file);
+    const bool head_only = request_.method == Method::head;
+    bool ok = (co_await transport().write(out_, head_only ? std::string_view() : text)).has_value();
+    if (ok && !head_only) ok = co_await send_files(response);
     no_deadline();
     if (out_.capacity() > 64u << 10) std::string().swap(out_);
     co_return ok;
+  }
+
+  Task<bool> send_files(Response& response) {
+    if (auto* file = std::get_if<FileBody>(&response.body)) co_return co_await send_file(*file);
+    auto* parts = std::get_if<PartsBody>(&response.body);
+    if (parts == nullptr) co_return true;
+    for (auto& part : *parts) {
+      bool ok = false;
+      if (auto* file = std::get_if<FileBody>(&part)) {
+        ok = co_await send_file(*file);
+      } else {
+        set_deadline(limits_.transfer_timeout);
+        ok = (co_await transport().write(std::get<std::string>(part), {})).has_value();
+      }
+      if (!ok) co_return false;
+    }
+    co_return true;
   }
 
   Task<bool> send_file(FileBody& file) {

@@ -112,6 +112,8 @@ struct FileBody {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
 };
+/// Texts and files one after the other, with the sum of their lengths as Content-Length.
+using PartsBody = std::vector<std::variant<std::string, FileBody>>;
 /// Runs after the 101 answer was written; it may keep the socket beyond its own end.
 using UpgradeBody = std::function<Task<>(std::unique_ptr<WebSocket>)>;
 
@@ -119,8 +121,8 @@ struct Response {
   int status = 200;
   std::string_view content_type = "application/json";  ///< a constant; empty: no such header
   std::vector<std::pair<std::string, std::string>> headers;
-  /// A string, a string that others share, a file's bytes, or the handler of a WebSocket.
-  std::variant<std::string, std::shared_ptr<const std::string>, FileBody, UpgradeBody> body;
+  /// A string, a string that others share, a file's bytes, several of these, or the handler of a WebSocket.
+  std::variant<std::string, std::shared_ptr<const std::string>, FileBody, PartsBody, UpgradeBody> body;
   bool close = false;  ///< close the connection afterwards
 };
 
