@@ -1,0 +1,144 @@
+#include "api/api.h"
+
+#include <fmt/format.h>
+
+#include "api/context.h"
+#include "api/respond.h"
+#include "api/router.h"
+#include "api/routes.h"
+#include "engine/projects/service.h"
+
+namespace virga::api {
+namespace {
+
+constexpr std::size_t max_body = 1u << 20;
+constexpr std::size_t max_name = 256;
+
+http::Response closing(http::Response response) {
+  response.close = true;
+  return response;
+}
+
+Error not_found(std::string message) {
+  return Error(ErrorKind::not_found, std::move(message));
+}
+
+}  // namespace
+
+struct Api::Impl {
+  explicit Impl(Services s) : services(s) {
+    add_server_routes(router);
+    add_certificate_routes(router);
+    add_operation_routes(router);
+    add_event_routes(router);
+    add_instance_routes(router);
+    add_image_routes(router);
+    add_image_alias_routes(router);
+    add_profile_routes(router);
+    add_pool_routes(router);
+    add_network_routes(router);
+    add_project_routes(router);
+    add_metadata_routes(router);
+    add_missing_routes(router);
+  }
+
+  /// Access is decided before a byte of the body is read, so that it cannot depend on the body (S42).
+  static Result<> check_access(const Route& route, const Identity& identity) {
+    if (route.access == Access::anyone || (identity.trusted && !identity.restricted)) return {};
+    if (!identity.trusted) return fail(ErrorKind::denied, "not authorized");
+    if (route.access == Access::admin)
+      return fail(ErrorKind::denied, "this certificate is restricted to projects and may not do that");
+    return {};
+  }
+
+  /// A project that the caller may not use looks like one that does not exist (S30).
+  Result<> choose_project(Context& context) const {
+    const auto& query = context.request.query;
+    const auto all = query.get("all-projects");
+    context.all_projects = all == "true" || all == "1";
+    const auto given = query.get("project");
+    if (context.all_projects && !given.empty()) return invalid("project", "cannot specify a project when requesting all projects");
+    if (!given.empty()) {
+      if (given.size() > max_name) return invalid("project", "the project's name is too long");
+      context.project = given;
+    }
+    if (!context.identity.trusted || context.all_projects) return {};
+    if (!context.identity.may_use(context.project))
+      return fail(not_found(fmt::format("project '{}' does not exist", context.project)));
+    VIRGA_TRY(auto project, services.projects.get(context.project));
+    return {};
+  }
+
+  Result<> read_query(Context& context) const {
+    VIRGA_CHECK(choose_project(context));
+    const auto recursion = context.request.query.get("recursion");
+    // Incus takes anything that is not a number for 0.
+    context.recursion = recursion == "1" ? 1 : recursion == "2" ? 2 : 0;
+    return {};
+  }
+
+  Task<http::Response> handle(http::Request& request) {
+    if (auto ok = check_same_site(request); !ok) co_return closing(refusal(ok.error()));
+    auto identity = identify(*request.peer, services.certificates);
+    if (!identity) co_return closing(refusal(identity.error()));
+
+    Context context{
+        .request = request, .services = services, .shared = shared, .identity = std::move(*identity), .params = {}, .body = {}};
+    if (request.trailing_slash) co_return refusal(404, "not found");
+    const auto match = router.find(request.method, request.path, context.params);
+    if (match.route == nullptr) co_return no_route(request, match, context.identity);
+    if (auto ok = check_access(*match.route, context.identity); !ok) co_return closing(refusal(ok.error()));
+    if (match.route->body == BodyKind::json && (!request.body->length() || *request.body->length() != 0)) {
+      if (auto ok = check_json_type(request); !ok) co_return closing(refusal(415, ok.error().text()));
+      auto body = co_await request.body->read_all(max_body);
+      if (!body)
+        co_return closing(refusal(request.body->too_large() ? 413 : http_status(body.error().kind()), body.error().text()));
+      context.body = std::move(*body);
+    }
+    if (auto ok = read_query(context); !ok) co_return refusal(ok.error());
+    auto result = co_await match.route->handler(context);
+    if (!result) co_return refusal(result.error());
+    co_return std::move(*result);
+  }
+
+  static http::Response no_route(const http::Request& request, const Router::Match& match, const Identity& identity) {
+    if (!identity.trusted) return closing(refusal(match.known ? 403 : 404, match.known ? "not authorized" : "not found"));
+    if (match.known && !match.allowed.empty()) {
+      auto response = refusal(405, fmt::format("{} is not possible here", http::to_string(request.method)));
+      response.headers.emplace_back("Allow", match.allowed);
+      return response;
+    }
+    if (match.missing)
+      return refusal(501, fmt::format("{} is not implemented yet", request.target.substr(0, request.target.find('?'))));
+    return refusal(404, "not found");
+  }
+
+  Services services;
+  Router router;
+  Shared shared;
+};
+
+Api::Api(Services services) : impl_(std::make_unique<Impl>(services)) {}
+Api::~Api() = default;
+
+Task<http::Response> Api::handle(http::Request& request) {
+  return impl_->handle(request);
+}
+
+http::Handler Api::handler() {
+  return [impl = impl_.get()](http::Request& request) { return impl->handle(request); };
+}
+
+http::ServerOptions Api::server_options(http::Limits limits) {
+  http::ServerOptions options;
+  options.limits = limits;
+  // What a browser shows of an answer must stay text (S44).
+  options.common_headers =
+      "X-Content-Type-Options: nosniff\r\n"
+      "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+      "Cache-Control: no-store\r\n";
+  options.error_body = refusal_body;
+  return options;
+}
+
+}  // namespace virga::api

@@ -1,0 +1,30 @@
+// The REST API: what comes from wire/http goes through identity, route, access, project and body to one handler, and its result or
+// error into an envelope. No business rules here.
+#pragma once
+
+#include <memory>
+
+#include "api/services.h"
+#include "wire/http/server.h"
+
+namespace virga::api {
+
+class Api {
+ public:
+  explicit Api(Services services);
+  ~Api();
+  Api(const Api&) = delete;
+  Api& operator=(const Api&) = delete;
+
+  /// What http::Server takes as its handler; the Api must outlive the server.
+  Task<http::Response> handle(http::Request& request);
+  http::Handler handler();
+  /// Headers of every answer and the shape of early refusals.
+  static http::ServerOptions server_options(http::Limits limits = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace virga::api

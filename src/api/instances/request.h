@@ -1,0 +1,18 @@
+// Reading what clients send about instances into the engine's requests. Pure; a field that is not implemented is refused by name.
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+#include "engine/instances/service.h"
+
+namespace virga::api {
+
+Result<engine::CreateInstance> read_create(const json::object& body);
+/// PUT (replace) or PATCH.
+Result<engine::UpdateInstance> read_update(const json::object& body, bool replace);
+Result<engine::StateChange> read_state_change(const json::object& body);
+Result<engine::ExecRequest> read_exec(const json::object& body);
+/// POST on an instance: a rename; moves are not implemented. Returns the new name.
+Result<std::string> read_rename(const json::object& body);
+
+}  // namespace virga::api

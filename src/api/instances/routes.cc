@@ -1,0 +1,156 @@
+// /1.0/instances and one instance.
+#include "api/routes.h"
+
+#include <fmt/format.h>
+
+#include "api/body.h"
+#include "api/etag.h"
+#include "api/instances/json.h"
+#include "api/instances/request.h"
+#include "api/respond.h"
+#include "api/router.h"
+#include "engine/instances/service.h"
+#include "engine/networks/service.h"
+#include "engine/operations/operations.h"
+#include "engine/url.h"
+
+namespace virga::api {
+namespace {
+
+using engine::Instances;
+using http::Response;
+
+Result<Instances::Ptr> find(Context& c) {
+  if (auto instance = c.services.instances.find(c.project, c.param(0))) return instance;
+  return fail(ErrorKind::not_found, fmt::format("instance '{}' does not exist in project '{}'", c.param(0), c.project));
+}
+
+void append(Context& c, std::string& out, const Instances::Ptr& i) {
+  if (c.recursion == 0) {
+    out += json::serialize(json::value(engine::instance_url(i->project, i->name)));
+    return;
+  }
+  out += c.shared.instance_cache.rendered(i);
+  if (c.recursion == 1) return;
+  // The full form: the same object with three fields more.
+  out.pop_back();
+  out += R"(,"backups":null,"snapshots":null,"state":)";
+  out += json::serialize(known_state_json(*i, c.services.networks.addresses_of(i->uuid)));
+  out.push_back('}');
+}
+
+/// Nothing is asked of guests, QEMU or disks: the cost is that of the text.
+Task<Result<Response>> list(Context& c) {
+  VIRGA_CO_TRY(auto filter, Filter::parse(c.query("filter")));
+  std::optional<InstanceType> type;
+  if (const auto text = c.query("instance-type"); !text.empty()) {
+    VIRGA_CO_TRY(type, parse_instance_type(text));
+  }
+  std::string out = "[";
+  for (const auto& i : c.services.instances.list(c.scope())) {
+    if ((type && i->type != *type) || (c.all_projects && !c.identity.may_use(i->project))) continue;
+    if (!filter.empty()) {
+      VIRGA_CO_TRY(const bool matches, filter.matches([&](std::string_view field) { return instance_field(*i, field); }));
+      if (!matches) continue;
+    }
+    if (out.size() > 1) out.push_back(',');
+    append(c, out, i);
+  }
+  out.push_back(']');
+  co_return sync_text(out);
+}
+
+Task<Result<Response>> create(Context& c) {
+  VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto request, read_create(body));
+  request.project = c.project;
+  VIRGA_CO_TRY(auto operation, co_await c.services.instances.create(c.caller(), std::move(request)));
+  co_return accepted(*operation);
+}
+
+Task<Result<Response>> get(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  if (c.recursion == 0) co_return with_etag(sync_text(c.shared.instance_cache.rendered(instance)), instance_etag(*instance));
+  VIRGA_CO_TRY(auto state, co_await c.services.instances.state(c.project, c.param(0)));
+  auto object = instance_json(*instance);
+  object["backups"] = nullptr;
+  object["snapshots"] = nullptr;
+  object["state"] = instance_state_json(state);
+  co_return with_etag(sync(object), instance_etag(*instance));
+}
+
+Result<engine::OperationPtr> start_update(Context& c, bool replace) {
+  VIRGA_TRY(auto instance, find(c));
+  VIRGA_CHECK(check_match(c.request, instance_etag(*instance)));
+  VIRGA_TRY(auto body, c.json());
+  VIRGA_TRY(auto request, read_update(body, replace));
+  return c.services.instances.update(c.caller(), c.project, c.param(0), std::move(request),
+                                     expected_revision(c, instance->revision));
+}
+
+Task<Result<Response>> put(Context& c) {
+  VIRGA_CO_TRY(auto operation, start_update(c, true));
+  co_return accepted(*operation);
+}
+
+/// Unlike PUT it answers when it is done.
+Task<Result<Response>> patch(Context& c) {
+  VIRGA_CO_TRY(auto operation, start_update(c, false));
+  VIRGA_CO_TRY(auto done, co_await c.services.operations.wait(operation->id(), std::nullopt));
+  if (done->error()) co_return fail(*done->error());
+  co_return empty();
+}
+
+Task<Result<Response>> rename(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto name, read_rename(body));
+  VIRGA_CO_TRY(auto operation, c.services.instances.rename(c.caller(), c.project, instance->name, name));
+  co_return accepted(*operation);
+}
+
+Task<Result<Response>> remove(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  VIRGA_CO_TRY(auto operation, c.services.instances.remove(c.caller(), c.project, instance->name));
+  co_return accepted(*operation);
+}
+
+Task<Result<Response>> state(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  VIRGA_CO_TRY(auto state, co_await c.services.instances.state(c.project, instance->name));
+  co_return sync(instance_state_json(state));
+}
+
+Task<Result<Response>> change_state(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto change, read_state_change(body));
+  VIRGA_CO_TRY(auto operation, c.services.instances.change_state(c.caller(), c.project, instance->name, change));
+  co_return accepted(*operation);
+}
+
+Task<Result<Response>> exec(Context& c) {
+  VIRGA_CO_TRY(auto instance, find(c));
+  VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto request, read_exec(body));
+  VIRGA_CO_TRY(auto operation, c.services.instances.exec(c.caller(), c.project, instance->name, std::move(request)));
+  co_return accepted(*operation);
+}
+
+}  // namespace
+
+void add_instance_routes(Router& router) {
+  using http::Method;
+  router.add(Method::get, "/1.0/instances", {list});
+  router.add(Method::post, "/1.0/instances", {create});
+  router.add(Method::get, "/1.0/instances/{name}", {get});
+  router.add(Method::put, "/1.0/instances/{name}", {put});
+  router.add(Method::patch, "/1.0/instances/{name}", {patch});
+  router.add(Method::post, "/1.0/instances/{name}", {rename});
+  router.add(Method::del, "/1.0/instances/{name}", {remove});
+  router.add(Method::get, "/1.0/instances/{name}/state", {state});
+  router.add(Method::put, "/1.0/instances/{name}/state", {change_state});
+  router.add(Method::post, "/1.0/instances/{name}/exec", {exec});
+}
+
+}  // namespace virga::api

@@ -1,0 +1,72 @@
+#include "api/server/extensions.h"
+
+#include <string_view>
+
+namespace virga::api {
+namespace {
+
+// In the order of the reference. A name enters this list with the change that makes the last part of it work.
+constexpr std::string_view names[] = {
+    "container_last_used_at",
+    "etag",
+    "patch",
+    "network",
+    "profile_usedby",
+    "certificate_update",
+    "container_exec_signal_handling",
+    "container_image_properties",
+    "storage",
+    "entity_description",
+    "resources",
+    "network_leases",
+    "operation_description",
+    "event_lifecycle",
+    "network_state",
+    "container_full",
+    "projects",
+    "network_leases_location",
+    "event_location",
+    "container_exec_user_group_cwd",
+    "instances",
+    "image_types",
+    "virtual-machines",
+    "image_profiles",
+    "api_filtering",
+    "firewall_driver",
+    "api_os",
+    "usedby_consistency",
+    "server_supported_storage_drivers",
+    "event_lifecycle_requestor_address",
+    "instance_all_projects",
+    "instance_get_full",
+    "event_project",
+    "certificate_token",
+    "images_all_projects",
+    "remote_token_expiry",
+    "instances_nic_host_name",
+    "auth_user",
+    "operations_get_query_all_projects",
+    "metadata_configuration",
+    "event_lifecycle_name_and_project",
+    "operation_wait",
+    "certificate_description",
+    "instance_create_start",
+    "profiles_all_projects",
+    "networks_all_projects",
+    "instance_state_started_at",
+    "instances_state_os_info",
+    "image_import_alias",
+};
+
+}  // namespace
+
+const json::array& api_extensions() {
+  static const json::array list = [] {
+    json::array out;
+    for (auto name : names) out.emplace_back(name);
+    return out;
+  }();
+  return list;
+}
+
+}  // namespace virga::api

@@ -1,0 +1,11 @@
+// The names of the API extensions that virga serves.
+#pragma once
+
+#include "base/json.h"
+
+namespace virga::api {
+
+/// Each name stands for all of what it names; a test holds that the names exist in the reference or begin with "virga_".
+const json::array& api_extensions();
+
+}  // namespace virga::api
