@@ -109,6 +109,13 @@ Result<UniqueFd> open_path(const std::string& path, int flags, unsigned mode) {
   return fd;
 }
 
+Result<UniqueFd> open_proc_link(const std::string& path, int flags) {
+  if (!path.starts_with("/proc/")) return fail(ErrorKind::internal, fmt::format("'{}' is not in /proc", path));
+  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  return fd;
+}
+
 Result<UniqueFd> open_in(int directory, const char* name, int flags, unsigned mode) {
   UniqueFd fd(::openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode));
   if (!fd) return fail_errno(errno, fmt::format("open '{}'", name));

@@ -27,7 +27,9 @@ Result<> remove_tree(const std::string& path);
 bool exists(const std::string& path);
 /// open(2) for a path of ours: close-on-exec, refuses a symlink as last component, never waits for the other end of a fifo.
 Result<UniqueFd> open_path(const std::string& path, int flags, unsigned mode = 0600);
-/// The same for one name in an open directory.
+/// Follows the last component: for the links of /proc/PID (ns/uts, root).
+Result<UniqueFd> open_proc_link(const std::string& path, int flags);
+/// The same as open_path for one name in an open directory.
 Result<UniqueFd> open_in(int directory, const char* name, int flags, unsigned mode = 0600);
 /// Names in a directory, without "." and "..", in order.
 Result<std::vector<std::string>> list_directory(const std::string& path);

@@ -1,7 +1,6 @@
 // The lifecycle. Each step is repeatable, as a daemon may be killed between any two of them and remove() must then find everything.
 #include "drivers/compute/oci/driver.h"
 
-#include <dirent.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -21,13 +20,9 @@ bool runs(State state) { return state == State::running || state == State::pause
 
 /// Everything in the directory, but not the directory: that is the engine's.
 Result<> empty_directory(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (dir == nullptr) return errno == ENOENT ? Result<>{} : fail_errno(errno, fmt::format("list '{}'", path));
-  std::vector<std::string> names;
-  while (auto* e = ::readdir(dir))
-    if (std::string_view name = e->d_name; name != "." && name != "..") names.emplace_back(name);
-  ::closedir(dir);
-  for (const auto& name : names) VIRGA_CHECK(io::remove_tree(path + "/" + name));
+  auto names = io::list_directory(path);
+  if (!names) return names.error().kind() == ErrorKind::not_found ? Result<>{} : fail(std::move(names).error());
+  for (const auto& name : *names) VIRGA_CHECK(io::remove_tree(path + "/" + name));
   return {};
 }
 

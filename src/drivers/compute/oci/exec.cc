@@ -4,7 +4,6 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -179,13 +178,13 @@ class OciExec final : public ExecSession {
 
 /// Where the runtime sends the terminal's master to.
 Result<io::UniqueFd> listen_for_terminal(const std::string& dir) {
-  io::UniqueFd directory(::open(dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  VIRGA_TRY(auto directory, io::open_path(dir, O_PATH | O_DIRECTORY));
   io::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const auto path = fmt::format("/proc/self/fd/{}/{}", directory.get(), terminal_name);
   std::copy(path.begin(), path.end(), address.sun_path);
-  if (!directory || !fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd.get(), 1) != 0)
+  if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd.get(), 1) != 0)
     return fail_errno(errno, "make a socket for the terminal");
   return fd;
 }
@@ -294,12 +293,7 @@ Task<Result<std::unique_ptr<ExecSession>>> start_exec(CorePtr core, GuestPtr gue
 
 Task<> sweep_exec_sessions(std::string run_dir) {
   const auto top = run_dir + "/exec";
-  std::vector<std::string> names;
-  if (DIR* dir = ::opendir(top.c_str())) {
-    while (auto* e = ::readdir(dir))
-      if (e->d_name[0] != '.') names.emplace_back(e->d_name);
-    ::closedir(dir);
-  }
+  const auto names = io::list_directory(top).value_or(std::vector<std::string>());
   for (const auto& name : names) {
     const auto session = top + "/" + name;
     if (auto gone = co_await io::Shim::sweep(session); !gone) log::warn("an exec session of an earlier daemon stays: {}", gone.error().text());

@@ -23,12 +23,12 @@ Bytes host_memory() {
 
 /// The name the guest gave itself; asked for by a thread that visits the guest's namespace and ends.
 std::string host_name_of(pid_t pid) {
-  io::UniqueFd ns(::open(fmt::format("/proc/{}/ns/uts", pid).c_str(), O_RDONLY | O_CLOEXEC));
+  auto ns = io::open_proc_link(fmt::format("/proc/{}/ns/uts", pid), O_RDONLY);
   std::string name;
   if (!ns) return name;
   std::thread visitor([&] {
     utsname uts{};
-    if (::setns(ns.get(), CLONE_NEWUTS) != 0 || ::uname(&uts) != 0) return;
+    if (::setns(ns->get(), CLONE_NEWUTS) != 0 || ::uname(&uts) != 0) return;
     for (const char* c = uts.nodename; *c != '\0'; ++c)
       if (static_cast<unsigned char>(*c) > 0x20 && static_cast<unsigned char>(*c) < 0x7f) name += *c;
   });
@@ -83,7 +83,9 @@ Result<GuestStats> collect(const io::Cgroup& group, const Remembered& remembered
 }  // namespace
 
 Task<Result<GuestStats>> read_stats(CorePtr core, GuestPtr guest) {
-  auto work = [group = core->cgroup(guest->id), remembered = guest->remembered, pid = guest->pid] { return collect(group, remembered, pid); };
+  auto work = [group = core->cgroup(guest->id), remembered = guest->remembered, pid = guest->pid] {
+    return collect(group, remembered, pid);
+  };
   co_return co_await core->options.pool.run(std::move(work));
 }
 
