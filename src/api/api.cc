@@ -79,7 +79,7 @@ struct Api::Impl {
 
   Task<http::Response> handle(http::Request& request) {
     if (auto ok = check_same_site(request); !ok) co_return closing(refusal(ok.error()));
-    auto identity = identify(*request.peer, services.certificates);
+    auto identity = identify(*request.peer, services.certificates, services.about.socket_is_shared);
     if (!identity) co_return closing(refusal(identity.error()));
 
     Context context{

@@ -38,11 +38,11 @@ std::vector<std::string> Identity::visible(std::vector<std::string> urls) const 
   return urls;
 }
 
-Result<Identity> identify(const http::Peer& peer, const engine::Certificates& certificates) {
+Result<Identity> identify(const http::Peer& peer, const engine::Certificates& certificates, bool socket_is_shared) {
   Identity identity;
   identity.caller.address = peer.address;
   if (peer.local) {
-    if (peer.uid != 0 && peer.uid != ::geteuid())
+    if (peer.uid != 0 && peer.uid != ::geteuid() && !socket_is_shared)
       return fail(
           Error(ErrorKind::denied, fmt::format("user {} may not use virga", peer.uid)).with_hint("only root may; try sudo"));
     identity.caller.protocol = "unix";

@@ -75,7 +75,7 @@ class Connection {
       co_return false;
     }
     if (co_await is_cancelled()) co_return false;
-    const bool keep = framing.keep_alive && !response.close && (body_.done() || can_skip_body());
+    const bool keep = framing.keep_alive && !response.close && !context_.closing && (body_.done() || can_skip_body());
     if (!co_await send(response, keep)) co_return false;
     if (!keep) {
       co_await linger();
@@ -93,6 +93,7 @@ class Connection {
 
   Task<bool> read_head() {
     scanner_.reset();
+    state_.idle = inbox_.empty();
     if (inbox_.empty()) {
       set_deadline(limits_.idle_timeout);
     } else {
@@ -117,6 +118,7 @@ class Connection {
       inbox_.resize(have + (n ? *n : 0));
       if (!n || *n == 0) co_return false;
       if (have == 0) set_deadline(limits_.header_timeout);
+      state_.idle = false;
     }
     no_deadline();
     head_.assign(inbox_, 0, scanner_.length());

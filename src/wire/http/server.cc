@@ -37,6 +37,7 @@ struct Listener {
   std::size_t per_peer = 0;
   std::size_t total = 0;
   std::unordered_map<std::string, std::size_t> of_peer;
+  TaskGroup::Id task = 0;
 };
 
 void set_option(int fd, int level, int name, int value) {
@@ -112,7 +113,7 @@ struct ServerTasks {
   /// Enforces every deadline: one timer for all connections instead of one for each wait.
   static Task<> sweep(std::shared_ptr<State> state) {
     const auto interval = std::clamp(state->limits().header_timeout / 6, Milliseconds(5), Milliseconds(500));
-    while (!state->stopping) {
+    while (true) {   // also while stopping: the last requests have their deadlines too
       if (state->entries.empty()) {
         if (!co_await state->changed.wait()) co_return;
         continue;
@@ -211,7 +212,7 @@ struct ServerTasks {
     const auto given = state->limits().max_connections_per_peer;
     shared->per_peer = given != 0 ? given : shared->family == AF_UNIX ? 4096 : 512;
     state->listeners.push_back(shared);
-    state->group.spawn("http listener", accept_loop(state, shared));
+    shared->task = state->group.spawn("http listener", accept_loop(state, shared));
   }
 };
 
@@ -260,13 +261,22 @@ Result<std::string> Server::listen_tls(const std::string& address, const Identit
   return format_address(reinterpret_cast<sockaddr*>(&bound));
 }
 
-Task<> Server::stop() {
+Task<> Server::stop(Milliseconds grace) {
   auto state = state_;
   state->stopping = true;
+  state->context->closing = true;
   for (auto& l : state->listeners) {
     if (!l->path.empty()) ::unlink(l->path.c_str());
     l->path.clear();
+    state->group.cancel(l->task);
   }
+  for (auto& entry : state->entries) {
+    auto connection = entry.connection.lock();
+    if (connection && connection->idle) entry.transport->abort();
+  }
+  const auto until = std::chrono::steady_clock::now() + grace;
+  while (!state->entries.empty() && std::chrono::steady_clock::now() < until)
+    if (!co_await sleep_for(Milliseconds(20))) break;
   state->group.cancel();
   for (auto& entry : state->entries) entry.transport->abort();
   co_await state->group.join();

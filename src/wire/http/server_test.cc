@@ -328,6 +328,30 @@ TEST_F(HttpServer, HeadHasTheLengthAndNoBody) {
   EXPECT_EQ(body_of(answer), "");
 }
 
+TEST_F(HttpServer, StopsGracefully) {
+  start();
+  auto idle = fixture->connect();
+  std::string got;
+  fixture->send(idle, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+  ASSERT_TRUE(fixture->read_until(idle, got, "GET|a|"));
+  auto busy = fixture->connect();
+  fixture->send(busy, "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh");
+  while (echo.calls < 2) std::this_thread::yield();
+  std::thread stopper([&] {
+    fixture->loop.run([&]() -> Task<Done> {
+      co_await fixture->server->stop(10s);
+      co_return Done{};
+    });
+  });
+  EXPECT_EQ(fixture->read_to_end(idle), "") << "nothing is lost by closing it";
+  EXPECT_FALSE(fixture->connect());
+  fixture->send(busy, "i");
+  const auto answer = fixture->read_to_end(busy);
+  EXPECT_TRUE(answer.ends_with("POST|b|hi")) << answer;
+  EXPECT_NE(answer.find("Connection: close"), std::string::npos);
+  stopper.join();
+}
+
 TEST_F(HttpServer, TheSocketHasItsModeAndThePeerItsCredentials) {
   std::optional<Peer> seen;
   ServerFixture own([&](Request& request) -> Task<Response> {
