@@ -1,0 +1,259 @@
+#include "drivers/compute/qemu/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json.h"
+
+namespace virga::compute::qemu_driver {
+namespace {
+
+// Together with the fixed devices they fill the 29 free slots of the root bus.
+constexpr std::size_t max_disks = 12;
+constexpr std::size_t max_nics = 12;
+
+bool is_word(std::string_view s, std::string_view more) {
+  auto good = [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || more.find(c) != std::string_view::npos;
+  };
+  return !s.empty() && s.size() <= 64 && std::all_of(s.begin(), s.end(), good);
+}
+
+bool is_mac(std::string_view s) {
+  if (s.size() != 17) return false;
+  for (std::size_t i = 0; i < s.size(); ++i)
+    if (i % 3 == 2 ? s[i] != ':' : std::string_view("0123456789abcdefABCDEF").find(s[i]) == std::string_view::npos) return false;
+  return true;
+}
+
+bool is_uuid(std::string_view s) {
+  if (s.size() != 36) return false;
+  for (std::size_t i = 0; i < s.size(); ++i)
+    if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-'
+                                                : std::string_view("0123456789abcdefABCDEF").find(s[i]) == std::string_view::npos)
+      return false;
+  return true;
+}
+
+Result<> check(const GuestSpec& spec) {
+  if (spec.kind != Kind::virtual_machine) return fail(ErrorKind::unsupported, "the qemu driver runs virtual machines only");
+  if (!is_word(spec.name, "-.")) return invalid("name", "a virtual machine's name holds letters, digits and '-'");
+  if (!is_word(spec.id, "-")) return invalid("id", "an id holds letters, digits and '-'");
+  if (spec.cpus && (*spec.cpus < 1 || *spec.cpus > 255))
+    return invalid("limits.cpu", "a virtual machine has between 1 and 255 processors");
+  if (const auto mib = memory_mib(spec); mib < 16 || mib > (4u << 20))
+    return invalid("limits.memory", "a virtual machine has between 16 MiB and 4 TiB of memory");
+  if (spec.disks.size() > max_disks) return fail(ErrorKind::unsupported, fmt::format("more than {} disks", max_disks));
+  if (spec.nics.size() > max_nics) return fail(ErrorKind::unsupported, fmt::format("more than {} network interfaces", max_nics));
+  for (const auto& disk : spec.disks) {
+    if (disk.path.empty()) return invalid("source", fmt::format("disk '{}' has no path", disk.device));
+    if (!disk.backing.empty() && disk.format != DiskFormat::qcow2)
+      return invalid("source", fmt::format("disk '{}' is raw and has no backing image", disk.device));
+  }
+  for (const auto& nic : spec.nics) {
+    if (!is_mac(nic.mac)) return invalid("hwaddr", fmt::format("network interface '{}' has no valid MAC address", nic.device));
+    if (nic.mtu < 68 || nic.mtu > 65535)
+      return invalid("mtu", fmt::format("network interface '{}': the MTU lies between 68 and 65535", nic.device));
+  }
+  if (spec.direct_boot) {
+    if (spec.direct_boot->kernel.empty()) return invalid("kernel", "direct boot needs a kernel");
+    if (spec.direct_boot->command_line.size() > 2000 || spec.direct_boot->command_line.find('\0') != std::string::npos)
+      return invalid("command_line", "the kernel's command line is at most 2000 bytes");
+  } else if (!spec.firmware) {
+    return invalid("firmware", "a virtual machine boots a kernel or a firmware");
+  }
+  return {};
+}
+
+/// Collects arguments and the descriptors they speak of.
+class Builder {
+ public:
+  explicit Builder(const Host& host) : host_(host) { plan_.argv.push_back(host.qemu_program); }
+  template <class... A>
+  void add(A&&... a) {
+    (plan_.argv.emplace_back(std::forward<A>(a)), ...);
+  }
+  void json(const char* option, json::object value) { add(option, json::serialize(value)); }
+  int pass(Passed::What what, std::string name, bool writable = false, DiskFormat format = DiskFormat::raw) {
+    const int number = next_++;
+    plan_.passed.push_back({what, number, std::move(name), writable, format});
+    return number;
+  }
+  void pass_as(Passed::What what, int number) { plan_.passed.push_back({what, number, {}, false, DiskFormat::raw}); }
+  /// A file that QEMU "opens" as /dev/fdset/N: our descriptor, with exactly these rights.
+  json::object file_node(const std::string& node, Passed::What what, const std::string& path, bool writable, DiskFormat format) {
+    const int n = pass(what, path, writable, format);
+    add("-add-fd", fmt::format("fd={},set={}", n, n));
+    json::object file{{"driver", "file"},
+                      {"node-name", node},
+                      {"filename", fmt::format("/dev/fdset/{}", n)},
+                      {"read-only", !writable},
+                      {"discard", "unmap"}};
+    if (writable) {
+      // One holder of the lock at most: a second QEMU on the same disk fails to start.
+      file["locking"] = "on";
+    }
+    return file;
+  }
+  std::string next_slot() { return fmt::format("{:#x}", slot_++); }
+  Plan take() { return std::move(plan_); }
+  const Host& host() const { return host_; }
+
+ private:
+  const Host& host_;
+  Plan plan_;
+  int next_ = first_free_fd;
+  int slot_ = 2;
+};
+
+void add_machine(Builder& b, const GuestSpec& spec) {
+  const bool secure = !spec.direct_boot && spec.firmware->secure_boot;
+  b.add("-name", fmt::format("guest={},debug-threads=on", spec.name));
+  if (is_uuid(spec.id)) b.add("-uuid", spec.id);
+  // Nothing that is not used: each device costs start and boot time and is code that a guest can reach. The HPET stays under TCG,
+  // where kernels calibrate their clocks faster with it.
+  std::string machine = fmt::format("q35,smm={},vmport=off,sata=off,smbus=off,i8042=off,usb=off,dump-guest-core=off,mem-merge=off",
+                                    secure ? "on" : "off");
+  if (b.host().kvm) machine += ",hpet=off";
+  if (!spec.direct_boot) machine += ",pflash0=firmware,pflash1=variables";
+  b.add("-machine", std::move(machine));
+  b.add("-accel", b.host().kvm ? "kvm" : "tcg,thread=multi");
+  b.add("-cpu", b.host().kvm ? "host" : "max");
+  b.add("-smp", fmt::format("cpus={}", spec.cpus.value_or(1)));
+  b.add("-m", fmt::format("size={}M", memory_mib(spec)));
+  b.add("-nodefaults", "-no-user-config", "-display", "none", "-S", "-rtc", "base=utc");
+  b.add("-global", "ICH9-LPC.disable_s3=1", "-global", "ICH9-LPC.disable_s4=1");
+  if (secure) b.add("-global", "driver=cfi.pflash01,property=secure,value=on");
+  b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+}
+
+void add_channels(Builder& b) {
+  b.pass_as(Passed::What::monitor, monitor_fd);
+  b.pass_as(Passed::What::agent, agent_fd);
+  b.pass_as(Passed::What::console, console_fd);
+  b.add("-chardev", fmt::format("socket,id=monitor,fd={},server=on,wait=off", monitor_fd), "-mon", "chardev=monitor,mode=control");
+  b.add("-chardev", fmt::format("socket,id=console,fd={}", console_fd), "-serial", "chardev:console");
+  b.json("-device", {{"driver", "virtio-serial-pci"},
+                     {"id", "serial"},
+                     {"max_ports", 2},
+                     {"disable-legacy", "on"},
+                     {"bus", "pcie.0"},
+                     {"addr", b.next_slot()}});
+  b.add("-chardev", fmt::format("socket,id=agent,fd={},server=on,wait=off", agent_fd));
+  b.json("-device",
+         {{"driver", "virtserialport"}, {"id", "agent"}, {"bus", "serial.0"}, {"chardev", "agent"}, {"name", "org.virga.agent.0"}});
+}
+
+void add_small_devices(Builder& b) {
+  b.json("-object", {{"qom-type", "rng-builtin"}, {"id", "random"}});
+  b.json("-device", {{"driver", "virtio-rng-pci"},
+                     {"id", "rng"},
+                     {"rng", "random"},
+                     {"disable-legacy", "on"},
+                     {"bus", "pcie.0"},
+                     {"addr", b.next_slot()}});
+  b.json("-device", {{"driver", "virtio-balloon-pci"},
+                     {"id", "balloon"},
+                     {"deflate-on-oom", true},
+                     {"disable-legacy", "on"},
+                     {"bus", "pcie.0"},
+                     {"addr", b.next_slot()}});
+}
+
+/// The serial number under which the guest's /dev/disk/by-id shows a disk: at most 20 bytes.
+std::string serial_of(const Disk& disk) {
+  std::string serial = "virga_";
+  for (char c : disk.device) {
+    if (serial.size() == 20) break;
+    serial += is_word(std::string_view(&c, 1), "-_.") ? c : '_';
+  }
+  return serial;
+}
+
+void add_disk(Builder& b, const Disk& disk, std::size_t n) {
+  const auto node = fmt::format("disk{}", n);
+  json::value backing = nullptr;
+  if (!disk.backing.empty()) {
+    b.json("-blockdev", b.file_node(node + "-image-file", Passed::What::image, disk.backing, false, DiskFormat::qcow2));
+    // Without "backing": null QEMU would follow the name in the image's header.
+    b.json("-blockdev", {{"driver", "qcow2"},
+                         {"node-name", node + "-image"},
+                         {"read-only", true},
+                         {"file", node + "-image-file"},
+                         {"backing", nullptr}});
+    backing = node + "-image";
+  }
+  b.json("-blockdev", b.file_node(node + "-file", Passed::What::disk, disk.path, !disk.readonly, disk.format));
+  json::object format{{"driver", disk.format == DiskFormat::qcow2 ? "qcow2" : "raw"},
+                      {"node-name", node},
+                      {"read-only", disk.readonly},
+                      {"file", node + "-file"}};
+  if (disk.format == DiskFormat::qcow2) format["backing"] = backing;
+  if (!disk.readonly) {
+    format["discard"] = "unmap";
+    format["detect-zeroes"] = "unmap";
+  }
+  b.json("-blockdev", std::move(format));
+  b.json("-device", {{"driver", "virtio-blk-pci"},
+                     {"id", fmt::format("dev-{}", node)},
+                     {"drive", node},
+                     {"serial", serial_of(disk)},
+                     {"bootindex", static_cast<int>(n) + 1},
+                     {"disable-legacy", "on"},
+                     {"bus", "pcie.0"},
+                     {"addr", b.next_slot()}});
+}
+
+void add_nic(Builder& b, const Nic& nic, std::size_t n) {
+  const int fd = b.pass(Passed::What::tap, nic.host_name, true);
+  b.add("-netdev", fmt::format("tap,id=net{},fd={}", n, fd));
+  b.json("-device", {{"driver", "virtio-net-pci"},
+                     {"id", fmt::format("dev-net{}", n)},
+                     {"netdev", fmt::format("net{}", n)},
+                     {"mac", nic.mac},
+                     {"host_mtu", nic.mtu},
+                     {"romfile", ""},
+                     {"disable-legacy", "on"},
+                     {"bus", "pcie.0"},
+                     {"addr", b.next_slot()}});
+}
+
+void add_boot(Builder& b, const GuestSpec& spec) {
+  if (spec.direct_boot) {
+    if (!b.host().bios.empty()) b.add("-bios", b.host().bios);
+    // QEMU reads these with plain open(): the link names our descriptor, whatever directories lie above the file.
+    b.add("-kernel", fmt::format("/proc/self/fd/{}", b.pass(Passed::What::kernel, spec.direct_boot->kernel)));
+    if (!spec.direct_boot->initrd.empty())
+      b.add("-initrd", fmt::format("/proc/self/fd/{}", b.pass(Passed::What::initrd, spec.direct_boot->initrd)));
+    b.add("-append", spec.direct_boot->command_line);
+    return;
+  }
+  const auto& code = spec.firmware->secure_boot ? b.host().secure_firmware : b.host().firmware;
+  b.json("-blockdev", b.file_node("firmware-file", Passed::What::firmware, code, false, DiskFormat::raw));
+  b.json("-blockdev", {{"driver", "raw"}, {"node-name", "firmware"}, {"read-only", true}, {"file", "firmware-file"}});
+  b.json("-blockdev", b.file_node("variables-file", Passed::What::variables, spec.firmware->variables, true, DiskFormat::raw));
+  b.json("-blockdev", {{"driver", "raw"}, {"node-name", "variables"}, {"read-only", false}, {"file", "variables-file"}});
+}
+
+}  // namespace
+
+std::uint64_t memory_mib(const GuestSpec& spec) {
+  return spec.memory.value_or(Bytes(1) << 30) >> 20;
+}
+
+Result<Plan> make_plan(const GuestSpec& spec, const Host& host) {
+  VIRGA_CHECK(check(spec));
+  if (!spec.direct_boot && (spec.firmware->secure_boot ? host.secure_firmware : host.firmware).empty())
+    return fail(Error(ErrorKind::unsupported, "no OVMF firmware on this host").with_hint("apt install ovmf"));
+  Builder b(host);
+  add_machine(b, spec);
+  add_channels(b);
+  add_small_devices(b);
+  add_boot(b, spec);
+  for (std::size_t n = 0; n < spec.disks.size(); ++n) add_disk(b, spec.disks[n], n);
+  for (std::size_t n = 0; n < spec.nics.size(); ++n) add_nic(b, spec.nics[n], n);
+  return b.take();
+}
+
+}  // namespace virga::compute::qemu_driver
