@@ -43,13 +43,14 @@ KvmFacts kvm_facts() {
     facts.owner = there.st_uid;
     facts.group = there.st_gid;
   }
-  io::UniqueFd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  auto kvm = io::open_path("/dev/kvm", O_RDWR);
   if (!kvm) {
-    facts.open_error = errno;
+    const auto kind = kvm.error().kind();
+    facts.open_error = kind == ErrorKind::not_found ? ENOENT : kind == ErrorKind::denied ? EACCES : EIO;
     return facts;
   }
-  if (::ioctl(kvm.get(), KVM_GET_API_VERSION, 0) == KVM_API_VERSION) {
-    io::UniqueFd machine(::ioctl(kvm.get(), KVM_CREATE_VM, 0));
+  if (::ioctl(kvm->get(), KVM_GET_API_VERSION, 0) == KVM_API_VERSION) {
+    io::UniqueFd machine(::ioctl(kvm->get(), KVM_CREATE_VM, 0));
     facts.usable = static_cast<bool>(machine);
   }
   facts.processor = has_virtualization_flag(io::read_file("/proc/cpuinfo").value_or(""));

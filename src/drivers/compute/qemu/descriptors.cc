@@ -19,14 +19,11 @@ namespace virga::compute::qemu_driver {
 namespace {
 
 Result<io::UniqueFd> open_regular(const std::string& path, int flags) {
-  // O_NONBLOCK: whatever lies there instead of a file must not hold us up.
-  io::UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
-  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  VIRGA_TRY(auto fd, io::open_path(path, flags));
   struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return fail_errno(errno, fmt::format("look at '{}'", path));
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
     return fail(ErrorKind::invalid, fmt::format("'{}' is neither a file nor a block device", path));
-  ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK);
   return fd;
 }
 
@@ -130,8 +127,7 @@ Result<io::UniqueFd> open_tap(const std::string& interface) {
   // TUNSETIFF would make a new interface where there is none.
   if (::if_nametoindex(interface.c_str()) == 0)
     return fail(ErrorKind::not_found, fmt::format("there is no interface '{}'", interface));
-  io::UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return fail_errno(errno, "open /dev/net/tun");
+  VIRGA_TRY(auto fd, io::open_path("/dev/net/tun", O_RDWR));
   struct ifreq request{};
   std::memcpy(request.ifr_name, interface.c_str(), interface.size());
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;

@@ -1,12 +1,11 @@
 // The lifecycle. Each step is repeatable, as a daemon may be killed between any two of them and remove() must then find everything.
 #include "drivers/compute/qemu/driver.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -31,13 +30,9 @@ std::string remembered_path(const std::string& run_dir) {
 
 /// Everything in the directory, but not the directory: that is the engine's.
 Result<> empty_directory(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (dir == nullptr) return errno == ENOENT ? Result<>{} : fail_errno(errno, fmt::format("list '{}'", path));
-  std::vector<std::string> names;
-  while (auto* e = ::readdir(dir))
-    if (std::string_view name = e->d_name; name != "." && name != "..") names.emplace_back(name);
-  ::closedir(dir);
-  for (const auto& name : names) VIRGA_CHECK(io::remove_tree(path + "/" + name));
+  auto names = io::list_directory(path);
+  if (!names) return names.error().kind() == ErrorKind::not_found ? Result<>{} : fail(std::move(names).error());
+  for (const auto& name : *names) VIRGA_CHECK(io::remove_tree(path + "/" + name));
   return {};
 }
 
@@ -85,10 +80,7 @@ Result<Prepared> prepare(const CorePtr& core, const GuestSpec& spec, const Plan&
   Prepared p;
   VIRGA_TRY(p.opened, open_descriptors(plan, spec, variables_template(core, spec)));
   // No need to survive a power cut: then the guest is gone too.
-  auto remembered = json::serialize(remember(spec));
-  io::UniqueFd file(::open(remembered_path(spec.run_dir).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file || ::write(file.get(), remembered.data(), remembered.size()) != static_cast<ssize_t>(remembered.size()))
-    return fail_errno(errno, fmt::format("write '{}'", remembered_path(spec.run_dir)));
+  VIRGA_CHECK(io::write_file(remembered_path(spec.run_dir), json::serialize(remember(spec))));
   if (!core->has_cgroups()) return p;
   auto group = core->cgroup(spec.id);
   if (auto made = group.create(); made) {
@@ -384,7 +376,12 @@ class QemuDriver final : public Driver, public ExecOps {
 
 /// The firmware files of Debian's ovmf, where they are.
 void find_firmware(Core& core) {
-  auto there = [](std::string path) { return io::exists(path) ? path : std::string(); };
+  // Some of them are symlinks, which open_descriptors() refuses.
+  auto there = [](const std::string& path) {
+    std::error_code ec;
+    auto real = std::filesystem::canonical(path, ec);
+    return ec ? std::string() : real.string();
+  };
   core.host.firmware = there(core.options.firmware_directory + "/OVMF_CODE_4M.fd");
   core.host.secure_firmware = there(core.options.firmware_directory + "/OVMF_CODE_4M.ms.fd");
   core.host.bios = there(core.options.bios_directory + "/qboot.rom");

@@ -42,7 +42,7 @@ class Qemu : public ::testing::Test {
     char pattern[] = "/tmp/virga-qemu-test-XXXXXX";
     base = ::mkdtemp(pattern);
     fs::permissions(base, fs::perms(0711));
-    const auto script = fs::path(__FILE__).parent_path() / "../../../../tests/support/tiny_initrd.sh";
+    const auto script = fs::path(VIRGA_SOURCE_DIR "/../tests/support/tiny_initrd.sh");
     boost::asio::io_context io;
     TaskGroup group(io.get_executor());
     auto make = [&]() -> Task<> {
