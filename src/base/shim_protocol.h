@@ -1,5 +1,5 @@
-// What the daemon (io/shim.cc) and virga-shim say to each other over RUN_DIR/shim.sock: fixed structs, one a SOCK_SEQPACKET message, both
-// sides on one host. The same struct is the file RUN_DIR/state. Plain C types only: virga-shim links no library.
+// What the daemon (io/shim.cc) and virga-shim say to each other over RUN_DIR/shim.sock: fixed structs, one a SOCK_SEQPACKET
+// message, both sides on one host. The same struct is the file RUN_DIR/state. Plain C types only: virga-shim links no library.
 #pragma once
 
 #include <stdint.h>
@@ -42,10 +42,10 @@ struct Status {
   int32_t guest_pid;          ///< -1 until known
   uint64_t guest_start_time;  ///< clock ticks since boot
   uint32_t launcher_done;
-  int32_t launcher_status;    ///< as waitpid gives it
+  int32_t launcher_status;  ///< as waitpid gives it
   uint32_t exited;
-  int32_t exit_status;        ///< as waitpid gives it
-  char boot_id[40];           ///< of the host when the shim started, NUL-terminated
+  int32_t exit_status;  ///< as waitpid gives it
+  char boot_id[40];     ///< of the host when the shim started, NUL-terminated
 };
 
 struct Message {
@@ -53,7 +53,7 @@ struct Message {
   Kind kind;
   Op op;
   uint32_t sequence;  ///< of the request; 0 in what is not a reply
-  int32_t error;  ///< errno of a reply or of a failed start
+  int32_t error;      ///< errno of a reply or of a failed start
   Stage stage;
   Status status;
   char words[512];  ///< the last the child wrote to its output, NUL-terminated: what a failed launcher said

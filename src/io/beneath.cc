@@ -19,8 +19,10 @@ std::string shown(std::string_view path) {
   std::string out;
   for (char c : path.substr(0, 200)) {
     const auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f) out += fmt::format("\\x{:02x}", u);
-    else out += c;
+    if (u < 0x20 || u == 0x7f)
+      out += fmt::format("\\x{:02x}", u);
+    else
+      out += c;
   }
   if (path.size() > 200) out += "...";
   return out;
@@ -40,7 +42,8 @@ Result<std::string> checked(std::string_view path) {
   return std::string(first == std::string_view::npos ? "." : path.substr(first));
 }
 
-Result<UniqueFd> open_at(int root, const std::string& path, std::uint64_t flags, mode_t mode, std::uint64_t resolve, std::string_view name) {
+Result<UniqueFd> open_at(int root, const std::string& path, std::uint64_t flags, mode_t mode, std::uint64_t resolve,
+                         std::string_view name) {
   open_how how{};
   how.flags = flags | O_CLOEXEC;
   how.mode = mode;
@@ -82,20 +85,25 @@ Result<Beneath> Beneath::open(const std::string& root) {
   return Beneath(std::move(fd));
 }
 
-Beneath Beneath::adopt(UniqueFd directory) { return Beneath(std::move(directory)); }
+Beneath Beneath::adopt(UniqueFd directory) {
+  return Beneath(std::move(directory));
+}
 
 Result<UniqueFd> Beneath::open_file(std::string_view path, int flags, Links links) const {
   VIRGA_TRY(auto relative, checked(path));
-  if ((flags & (O_CREAT | O_TMPFILE)) != 0 && (flags & O_DIRECTORY) == 0) return fail(ErrorKind::internal, "open_file does not create");
+  if ((flags & (O_CREAT | O_TMPFILE)) != 0 && (flags & O_DIRECTORY) == 0)
+    return fail(ErrorKind::internal, "open_file does not create");
   const auto wanted = static_cast<std::uint64_t>(static_cast<unsigned>(flags));
-  if ((flags & O_PATH) != 0) return open_at(root_.get(), relative, wanted & (O_PATH | O_DIRECTORY | O_NOFOLLOW), 0, resolution(links), path);
+  if ((flags & O_PATH) != 0)
+    return open_at(root_.get(), relative, wanted & (O_PATH | O_DIRECTORY | O_NOFOLLOW), 0, resolution(links), path);
   VIRGA_TRY(auto fd, open_at(root_.get(), relative, wanted | O_NONBLOCK | O_NOCTTY, 0, resolution(links), path));
   if ((flags & O_NONBLOCK) != 0) return fd;
-  struct ::stat st {};
+  struct ::stat st{};
   if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", shown(path)));
   if (S_ISREG(st.st_mode)) {
     const int now = ::fcntl(fd.get(), F_GETFL);
-    if (now < 0 || ::fcntl(fd.get(), F_SETFL, now & ~O_NONBLOCK) != 0) return fail_errno(errno, fmt::format("open '{}'", shown(path)));
+    if (now < 0 || ::fcntl(fd.get(), F_SETFL, now & ~O_NONBLOCK) != 0)
+      return fail_errno(errno, fmt::format("open '{}'", shown(path)));
   }
   return fd;
 }
@@ -103,7 +111,8 @@ Result<UniqueFd> Beneath::open_file(std::string_view path, int flags, Links link
 Result<UniqueFd> Beneath::create_file(std::string_view path, mode_t mode) const {
   VIRGA_TRY(auto parts, split(path));
   VIRGA_TRY(auto parent, open_at(root_.get(), parts.parent, O_PATH | O_DIRECTORY, 0, resolution(Links::refuse), path));
-  VIRGA_TRY(auto fd, open_at(parent.get(), parts.name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode & 07777, resolution(Links::refuse), path));
+  VIRGA_TRY(auto fd, open_at(parent.get(), parts.name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode & 07777,
+                             resolution(Links::refuse), path));
   if (::fchmod(fd.get(), mode & 07777) != 0) return fail_errno(errno, fmt::format("chmod '{}'", shown(path)));
   return fd;
 }
@@ -136,7 +145,8 @@ Result<> Beneath::make_symlink(std::string_view path, const std::string& target)
   if (target.empty() || target.size() > longest_path || target.find('\0') != std::string::npos)
     return fail(ErrorKind::invalid, fmt::format("the target of the link '{}' is empty, too long or holds a NUL", shown(path)));
   VIRGA_TRY(auto parent, open_at(root_.get(), parts.parent, O_PATH | O_DIRECTORY, 0, resolution(Links::refuse), path));
-  if (::symlinkat(target.c_str(), parent.get(), parts.name.c_str()) != 0) return fail_errno(errno, fmt::format("make the link '{}'", shown(path)));
+  if (::symlinkat(target.c_str(), parent.get(), parts.name.c_str()) != 0)
+    return fail_errno(errno, fmt::format("make the link '{}'", shown(path)));
   return {};
 }
 
@@ -144,7 +154,7 @@ Result<struct ::stat> Beneath::stat(std::string_view path) const {
   VIRGA_TRY(auto relative, checked(path));
   // The last component may be a link and is then described itself; O_PATH|O_NOFOLLOW with NO_SYMLINKS would refuse it.
   auto parts = split(path);
-  struct ::stat st {};
+  struct ::stat st{};
   if (!parts) {
     if (::fstat(root_.get(), &st) != 0) return fail_errno(errno, "stat");
     return st;

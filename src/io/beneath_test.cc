@@ -32,7 +32,9 @@ class BeneathTest : public testing::Test {
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(base_ + "/outside"), {}), 1) << "something was made outside";
     EXPECT_TRUE(remove_tree(base_));
   }
-  void link(const std::string& target, const std::string& at) { ASSERT_EQ(::symlink(target.c_str(), (base_ + "/root/" + at).c_str()), 0); }
+  void link(const std::string& target, const std::string& at) {
+    ASSERT_EQ(::symlink(target.c_str(), (base_ + "/root/" + at).c_str()), 0);
+  }
   static std::string text(const UniqueFd& fd) {
     char b[64];
     const auto n = ::read(fd.get(), b, sizeof b);
@@ -63,8 +65,8 @@ TEST_F(BeneathTest, OpensWhatIsInside) {
 TEST_F(BeneathTest, RefusesNamesThatAreNone) {
   using std::string_view_literals::operator""sv;
   const std::string too_long(4096, 'a');
-  for (std::string_view path : {""sv, ".."sv, "../outside/secret"sv, "etc/../../outside/secret"sv, "etc/.."sv, "/../etc"sv, "etc/hosts\0x"sv, "\0"sv,
-                                std::string_view(too_long)}) {
+  for (std::string_view path : {""sv, ".."sv, "../outside/secret"sv, "etc/../../outside/secret"sv, "etc/.."sv, "/../etc"sv,
+                                "etc/hosts\0x"sv, "\0"sv, std::string_view(too_long)}) {
     EXPECT_EQ(open_error(path), ErrorKind::invalid);
     EXPECT_FALSE(root_->make_directories(path, 0755));
     EXPECT_FALSE(root_->create_file(path, 0644));
@@ -74,7 +76,8 @@ TEST_F(BeneathTest, RefusesNamesThatAreNone) {
   }
   EXPECT_FALSE(root_->create_file("/", 0644));
   EXPECT_FALSE(root_->make_symlink("x", std::string("a\0b", 3)));
-  for (std::string_view odd : {" "sv, "trailing "sv, "\xff\xfe"sv, "..."sv, "new\nline"sv}) EXPECT_TRUE(root_->create_file(odd, 0600)) << odd;
+  for (std::string_view odd : {" "sv, "trailing "sv, "\xff\xfe"sv, "..."sv, "new\nline"sv})
+    EXPECT_TRUE(root_->create_file(odd, 0600)) << odd;
 }
 
 TEST_F(BeneathTest, LinksDoNotLeadOutside) {
@@ -85,9 +88,11 @@ TEST_F(BeneathTest, LinksDoNotLeadOutside) {
   link(base_ + "/outside/secret", "file");
   link("/etc/hosts", "hosts");
   link("loop", "loop");
-  for (const char* path : {"absolute/secret", "relative/secret", "magic/etc/passwd", "cwd", "file", "hosts", "loop"}) EXPECT_EQ(open_error(path), ErrorKind::denied) << path;
+  for (const char* path : {"absolute/secret", "relative/secret", "magic/etc/passwd", "cwd", "file", "hosts", "loop"})
+    EXPECT_EQ(open_error(path), ErrorKind::denied) << path;
   // Inside means: as a process chrooted there would see it.
-  for (const char* path : {"absolute/secret", "magic/etc/passwd", "cwd", "file"}) EXPECT_EQ(open_error(path, Beneath::Links::follow_inside), ErrorKind::not_found) << path;
+  for (const char* path : {"absolute/secret", "magic/etc/passwd", "cwd", "file"})
+    EXPECT_EQ(open_error(path, Beneath::Links::follow_inside), ErrorKind::not_found) << path;
   EXPECT_EQ(open_error("loop", Beneath::Links::follow_inside), ErrorKind::denied);
   auto hosts = root_->open_file("hosts", O_RDONLY, Beneath::Links::follow_inside);
   ASSERT_TRUE(hosts);

@@ -117,11 +117,14 @@ CgroupLayout CgroupLayout::parse(std::string_view mountinfo) {
     if (after[0] == "cgroup2" && layout.unified_.empty()) layout.unified_ = where;
     if (after[0] != "cgroup") continue;
     for (auto option : split(after[2], ','))
-      if (option != "rw" && option != "ro" && option != "xattr" && option != "clone_children") layout.v1_.emplace(std::string(option), where);
+      if (option != "rw" && option != "ro" && option != "xattr" && option != "clone_children")
+        layout.v1_.emplace(std::string(option), where);
   }
   const bool controllers_v1 = layout.v1_.contains("memory") || layout.v1_.contains("cpu") || layout.v1_.contains("pids");
-  if (controllers_v1) layout.kind_ = layout.unified_.empty() ? Kind::v1 : Kind::hybrid;
-  else if (!layout.unified_.empty()) layout.kind_ = Kind::v2;
+  if (controllers_v1)
+    layout.kind_ = layout.unified_.empty() ? Kind::v1 : Kind::hybrid;
+  else if (!layout.unified_.empty())
+    layout.kind_ = Kind::v2;
   return layout;
 }
 
@@ -156,7 +159,9 @@ std::string CgroupLayout::describe() const {
   return "";
 }
 
-Cgroup CgroupLayout::group(std::string path) const { return Cgroup(*this, std::move(path)); }
+Cgroup CgroupLayout::group(std::string path) const {
+  return Cgroup(*this, std::move(path));
+}
 
 std::string Cgroup::directory(const std::string& controller) const {
   if (layout_.kind_ == CgroupLayout::Kind::v2) return layout_.unified_ + "/" + path_;
@@ -173,7 +178,8 @@ std::vector<std::string> Cgroup::directories() const {
 
 Result<> Cgroup::create() const {
   if (layout_.kind_ == CgroupLayout::Kind::none)
-    return fail(Error(ErrorKind::unsupported, "this host has no control groups mounted").with_hint("mount cgroup2 at /sys/fs/cgroup"));
+    return fail(
+        Error(ErrorKind::unsupported, "this host has no control groups mounted").with_hint("mount cgroup2 at /sys/fs/cgroup"));
   if (layout_.kind_ != CgroupLayout::Kind::v2) {
     for (const char* controller : used_v1)
       if (auto it = layout_.v1_.find(controller); it != layout_.v1_.end()) VIRGA_CHECK(make_group(it->second, path_));
@@ -198,7 +204,8 @@ bool Cgroup::exists() const {
 
 std::vector<std::string> Cgroup::procs_files() const {
   std::set<std::string> files;
-  if (layout_.kind_ == CgroupLayout::Kind::v2) files.insert(directory("") + "/cgroup.procs");
+  if (layout_.kind_ == CgroupLayout::Kind::v2)
+    files.insert(directory("") + "/cgroup.procs");
   else
     for (const char* controller : used_v1)
       if (auto d = directory(controller); !d.empty()) files.insert(d + "/cgroup.procs");
@@ -216,14 +223,16 @@ Result<> Cgroup::delegate_names(uid_t uid) const {
 Result<> Cgroup::set(const std::string& controller, const char* file, const std::string& text) const {
   const auto dir = directory(controller);
   if (dir.empty() || !layout_.has(controller))
-    return fail(Error(ErrorKind::unsupported, fmt::format("this host has no '{}' controller", controller)).with_hint("enable it on the kernel's command line"));
+    return fail(Error(ErrorKind::unsupported, fmt::format("this host has no '{}' controller", controller))
+                    .with_hint("enable it on the kernel's command line"));
   return write_control(dir + "/" + file, text);
 }
 
 Result<> Cgroup::limit_cpus(std::optional<double> cpus) const {
   if (cpus && *cpus <= 0) return fail(ErrorKind::invalid, "a limit of no processors");
   const auto quota = cpus ? static_cast<std::uint64_t>(*cpus * static_cast<double>(cpu_period_us)) : 0;
-  if (layout_.kind_ == CgroupLayout::Kind::v2) return set("cpu", "cpu.max", cpus ? fmt::format("{} {}", quota, cpu_period_us) : "max");
+  if (layout_.kind_ == CgroupLayout::Kind::v2)
+    return set("cpu", "cpu.max", cpus ? fmt::format("{} {}", quota, cpu_period_us) : "max");
   if (cpus) VIRGA_CHECK(set("cpu", "cpu.cfs_period_us", std::to_string(cpu_period_us)));
   return set("cpu", "cpu.cfs_quota_us", cpus ? std::to_string(quota) : "-1");
 }
@@ -278,7 +287,8 @@ Result<> Cgroup::freeze(milliseconds timeout) const {
   if (!begun) return begun;
   auto again = [&, round = 0]() mutable {
     if (frozen()) return true;
-    // v1 may stay at "FREEZING" for good, when a task was in the middle of a fork or an exec: then only to thaw and begin anew helps.
+    // v1 may stay at "FREEZING" for good, when a task was in the middle of a fork or an exec: then only to thaw and begin anew
+    // helps.
     if (!v2 && ++round % 10 == 0) {
       (void)thaw();
       std::this_thread::sleep_for(milliseconds(5));
@@ -297,7 +307,8 @@ Result<> Cgroup::thaw() const {
 }
 
 bool Cgroup::frozen() const {
-  if (layout_.kind_ == CgroupLayout::Kind::v2) return field(read_file(directory("") + "/cgroup.events").value_or(""), "frozen") == 1;
+  if (layout_.kind_ == CgroupLayout::Kind::v2)
+    return field(read_file(directory("") + "/cgroup.events").value_or(""), "frozen") == 1;
   const auto dir = directory("freezer");
   return !dir.empty() && read_file(dir + "/freezer.state").value_or("").starts_with("FROZEN");
 }

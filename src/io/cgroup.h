@@ -1,6 +1,6 @@
-// Control groups of guests, on hosts with one unified hierarchy (v2), with one hierarchy a controller (v1), and with both (hybrid: the
-// controllers are v1's). Calls are small reads and writes of kernel files; those that may wait say so and belong on a BlockingPool.
-// Thread-safe: no state but the layout, found once.
+// Control groups of guests, on hosts with one unified hierarchy (v2), with one hierarchy a controller (v1), and with both (hybrid:
+// the controllers are v1's). Calls are small reads and writes of kernel files; those that may wait say so and belong on a
+// BlockingPool. Thread-safe: no state but the layout, found once.
 #pragma once
 
 #include <sys/types.h>
@@ -19,11 +19,11 @@ namespace virga::io {
 
 struct CgroupUsage {
   std::uint64_t cpu_ns = 0;
-  Bytes memory = 0;                      ///< without page cache that nobody has used lately
-  Bytes memory_peak = 0;                 ///< 0: the kernel does not say
+  Bytes memory = 0;       ///< without page cache that nobody has used lately
+  Bytes memory_peak = 0;  ///< 0: the kernel does not say
   std::optional<Bytes> memory_limit;
   Bytes swap = 0;
-  std::uint64_t processes = 0;           ///< tasks, that is threads too
+  std::uint64_t processes = 0;  ///< tasks, that is threads too
   std::uint64_t oom_kills = 0;
 };
 
@@ -57,13 +57,14 @@ class CgroupLayout {
 
 class Cgroup {
  public:
-  /// Makes the group in all hierarchies that it needs, with its parents. There already: success. Errors: unsupported (no cgroups), denied.
+  /// Makes the group in all hierarchies that it needs, with its parents. There already: success. Errors: unsupported (no cgroups),
+  /// denied.
   Result<> create() const;
   bool exists() const;
   /// Files a process writes "0" to so as to join: what ShimSpec::cgroup_procs takes.
   std::vector<std::string> procs_files() const;
-  /// Lets `uid` move processes about in the hierarchy that holds names only (v1's name=systemd); limits stay ours. On v2 the runtime
-  /// does it. Nothing to do is success.
+  /// Lets `uid` move processes about in the hierarchy that holds names only (v1's name=systemd); limits stay ours. On v2 the
+  /// runtime does it. Nothing to do is success.
   Result<> delegate_names(uid_t uid) const;
   /// Absent means no limit. Errors: unsupported, not_found (no such group), busy (memory in use cannot be pushed below the limit).
   Result<> limit_cpus(std::optional<double> cpus) const;

@@ -19,9 +19,10 @@ namespace {
 using Kind = CgroupLayout::Kind;
 
 TEST(CgroupLayout, KnowsTheThreeLayouts) {
-  const char* v1 = "34 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n"
-                   "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-                   "36 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+  const char* v1 =
+      "34 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n"
+      "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+      "36 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
   auto old = CgroupLayout::parse(v1);
   EXPECT_EQ(old.kind(), Kind::v1);
   EXPECT_TRUE(old.has("cpu") && old.has("cpuacct") && old.has("memory"));
@@ -29,7 +30,8 @@ TEST(CgroupLayout, KnowsTheThreeLayouts) {
   auto files = old.group("virga/t/g").procs_files();
   ASSERT_EQ(files.size(), 2u) << "a hierarchy of two controllers is joined once";
   EXPECT_EQ(files[0], "/sys/fs/cgroup/cpu,cpuacct/virga/t/g/cgroup.procs");
-  EXPECT_EQ(CgroupLayout::parse(std::string(v1) + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n").kind(), Kind::hybrid);
+  EXPECT_EQ(CgroupLayout::parse(std::string(v1) + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n").kind(),
+            Kind::hybrid);
   EXPECT_EQ(CgroupLayout::parse("30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n").kind(), Kind::v2);
   EXPECT_EQ(CgroupLayout::parse("").kind(), Kind::none);
   EXPECT_EQ(CgroupLayout::parse("").group("x").create().error().kind(), ErrorKind::unsupported);
@@ -120,14 +122,16 @@ TEST(Cgroup, ThisHost) {
     // Something to count: a little work, and memory that is really there.
     volatile char* memory = static_cast<volatile char*>(std::malloc(32u << 20));
     for (std::size_t i = 0; i < (32u << 20); i += 4096) memory[i] = 1;
-    if (::fork() == 0) for (;;) ::pause();
+    if (::fork() == 0)
+      for (;;) ::pause();
     for (;;) ::pause();
   }
   auto wait_for = [&](auto what) {
     for (int i = 0; i < 2000 && !what(); ++i) ::usleep(2000);
     return what();
   };
-  EXPECT_TRUE(wait_for([&] { return group.processes().size() == 2 && group.usage()->memory > (30u << 20); })) << "two processes, 32 MiB";
+  EXPECT_TRUE(wait_for([&] { return group.processes().size() == 2 && group.usage()->memory > (30u << 20); }))
+      << "two processes, 32 MiB";
   auto u = group.usage();
   ASSERT_TRUE(u);
   EXPECT_EQ(u->processes, 2u);

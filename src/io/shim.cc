@@ -51,17 +51,19 @@ std::string words_of(const wire::Message& m) {
 }
 
 Error start_error(const wire::Message& m, const std::string& program) {
-  const char* const doing[] = {"start",          "prepare",         "make the console", "fork",   "start a session",
+  const char* const doing[] = {"start",           "prepare",          "make the console", "fork",   "start a session",
                                "join the cgroup", "pass descriptors", "drop privileges",  "execute"};
   const auto stage = static_cast<std::size_t>(m.stage);
   const auto words = words_of(m);
   if (m.stage == wire::Stage::launcher) {
     const auto status = decode(m.status.launcher_status);
-    auto how = status.signal ? fmt::format("was killed by signal {}", status.signal) : fmt::format("failed with code {}", status.code);
+    auto how =
+        status.signal ? fmt::format("was killed by signal {}", status.signal) : fmt::format("failed with code {}", status.code);
     return Error(ErrorKind::unavailable, fmt::format("'{}' {}{}{}", program, how, words.empty() ? "" : ": ", words));
   }
   if (m.stage == wire::Stage::pid_file)
-    return Error(ErrorKind::unavailable, fmt::format("'{}' ended well but left no guest behind{}{}", program, words.empty() ? "" : ": ", words));
+    return Error(ErrorKind::unavailable,
+                 fmt::format("'{}' ended well but left no guest behind{}{}", program, words.empty() ? "" : ": ", words));
   auto failed = fail_errno(m.error, fmt::format("{} '{}'", stage < std::size(doing) ? doing[stage] : doing[0], program));
   return std::move(failed).value();
 }
@@ -80,7 +82,8 @@ Result<UniqueFd> connect_to(int directory, const char* name, int type) {
   std::copy(path.begin(), path.end(), address.sun_path);
   UniqueFd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return fail_errno(errno, "socket");
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return fail_errno(errno, fmt::format("connect to '{}'", name));
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return fail_errno(errno, fmt::format("connect to '{}'", name));
   return fd;
 }
 
@@ -88,12 +91,14 @@ Result<UniqueFd> connect_to(int directory, const char* name, int type) {
 Result<UniqueFd> take_lock(int directory, int flags) {
   UniqueFd lock(::openat(directory, wire::lock_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600));
   if (!lock) return fail_errno(errno, "no shim lives there");
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return fail(errno == EWOULDBLOCK ? ErrorKind::busy : ErrorKind::internal, "a shim lives there");
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(errno == EWOULDBLOCK ? ErrorKind::busy : ErrorKind::internal, "a shim lives there");
   return lock;
 }
 
 void remove_files(int directory) {
-  for (const char* name : {wire::socket_name, wire::console_name, wire::receive_name, wire::state_name, wire::lock_name}) ::unlinkat(directory, name, 0);
+  for (const char* name : {wire::socket_name, wire::console_name, wire::receive_name, wire::state_name, wire::lock_name})
+    ::unlinkat(directory, name, 0);
 }
 
 /// One connection. The reader task keeps the status current, so that everybody else only looks or waits for `changed`.
@@ -221,7 +226,8 @@ class Client final : public Shim {
     auto c = c_;
     if (!c->gone) {
       auto done = co_await c->request(wire::Op::dismiss, 0);
-      if (!done && done.error().kind() != ErrorKind::unavailable) co_return fail(std::move(done).error().wrap("dismiss the guest's shim"));
+      if (!done && done.error().kind() != ErrorKind::unavailable)
+        co_return fail(std::move(done).error().wrap("dismiss the guest's shim"));
       auto is_gone = [&c] { return c->gone; };
       if (!co_await c->wait_until(is_gone, answer_time)) co_return fail(ErrorKind::timeout, "the guest's shim does not end");
     }
@@ -343,17 +349,23 @@ Task<Result<std::unique_ptr<Shim>>> connect_shim(std::string run_dir) {
   VIRGA_CO_TRY(auto directory, open_directory(run_dir));
   UniqueFd socket;
   for (int round = 0; !socket; ++round) {
-    if (auto lock = take_lock(directory.get(), 0); lock) co_return fail(ErrorKind::not_found, fmt::format("no shim lives in '{}'", run_dir));
-    else if (lock.error().kind() != ErrorKind::busy) co_return fail(std::move(lock).error());
+    if (auto lock = take_lock(directory.get(), 0); lock)
+      co_return fail(ErrorKind::not_found, fmt::format("no shim lives in '{}'", run_dir));
+    else if (lock.error().kind() != ErrorKind::busy)
+      co_return fail(std::move(lock).error());
     auto connected = connect_to(directory.get(), wire::socket_name, SOCK_SEQPACKET);
-    if (connected) socket = std::move(*connected);
-    else if (round == 500) co_return fail(std::move(connected).error());
+    if (connected)
+      socket = std::move(*connected);
+    else if (round == 500)
+      co_return fail(std::move(connected).error());
     // It lives but does not listen: it was started a moment ago, by a daemon that died.
-    else if (!co_await sleep_for(Milliseconds(10))) co_return fail(ErrorKind::cancelled, "cancelled");
+    else if (!co_await sleep_for(Milliseconds(10)))
+      co_return fail(ErrorKind::cancelled, "cancelled");
   }
   ucred peer{};
   socklen_t size = sizeof peer;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) co_return fail_errno(errno, "peer of the shim's socket");
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    co_return fail_errno(errno, "peer of the shim's socket");
   auto c = std::make_shared<Connection>(co_await current_executor(), std::move(directory), "the guest");
   c->socket = std::move(socket);
   c->pidfd = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
@@ -371,9 +383,13 @@ Task<Result<std::unique_ptr<Shim>>> connect_shim(std::string run_dir) {
 
 }  // namespace
 
-Task<Result<std::unique_ptr<Shim>>> Shim::start(ShimSpec spec, Milliseconds timeout) { return start_shim(std::move(spec), timeout); }
+Task<Result<std::unique_ptr<Shim>>> Shim::start(ShimSpec spec, Milliseconds timeout) {
+  return start_shim(std::move(spec), timeout);
+}
 
-Task<Result<std::unique_ptr<Shim>>> Shim::connect(std::string run_dir) { return connect_shim(std::move(run_dir)); }
+Task<Result<std::unique_ptr<Shim>>> Shim::connect(std::string run_dir) {
+  return connect_shim(std::move(run_dir));
+}
 
 Task<Result<>> Shim::sweep(std::string run_dir) {
   auto alive = co_await connect_shim(run_dir);
@@ -381,7 +397,8 @@ Task<Result<>> Shim::sweep(std::string run_dir) {
   auto directory = open_directory(run_dir);
   if (!directory) co_return directory.error().kind() == ErrorKind::not_found ? Result<>{} : fail(std::move(directory).error());
   auto lock = take_lock(directory->get(), 0);
-  if (!lock && lock.error().kind() == ErrorKind::busy) co_return fail(ErrorKind::busy, fmt::format("the shim in '{}' does not answer", run_dir));
+  if (!lock && lock.error().kind() == ErrorKind::busy)
+    co_return fail(ErrorKind::busy, fmt::format("the shim in '{}' does not answer", run_dir));
   UniqueFd file(::openat(directory->get(), wire::state_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   wire::State state{};
   if (file && ::read(file.get(), &state, sizeof state) == static_cast<ssize_t>(sizeof state) && state.magic == wire::magic) {

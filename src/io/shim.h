@@ -29,32 +29,33 @@ enum class ConsoleSource {
 };
 
 struct ShimSpec {
-  std::string program;              ///< path of virga-shim
-  std::string run_dir;              ///< exists, mode 0700, ours alone: shim.sock, console.sock and state live in it
-  std::string console_log;          ///< path of the console's log, empty for none
+  std::string program;                 ///< path of virga-shim
+  std::string run_dir;                 ///< exists, mode 0700, ours alone: shim.sock, console.sock and state live in it
+  std::string console_log;             ///< path of the console's log, empty for none
   Bytes console_log_limit = 1u << 20;  ///< the log keeps the newest bytes, between half of this and this
   ConsoleSource console = ConsoleSource::none;
   int console_fd = -1;
-  std::vector<std::string> argv;    ///< what the shim runs; argv[0] is a path
+  std::vector<std::string> argv;  ///< what the shim runs; argv[0] is a path
   std::vector<std::string> env;
-  std::string cwd;                  ///< the child's working directory; empty: "/"
-  std::string output_log;           ///< the child's standard output and error go here, empty: /dev/null
-  std::string pid_file;             ///< set: argv is a launcher that leaves the guest behind and writes its pid here; empty: argv is the guest
-  std::vector<std::pair<int, int>> fds;  ///< {ours, its number in the child}, numbers 0..99; 0, 1, 2 replace the standard streams
-  std::vector<std::string> cgroup_procs;      ///< cgroup.procs (v2) or tasks/cgroup.procs (v1) files the child joins before it runs
-  std::optional<std::pair<uid_t, gid_t>> drop_to;  ///< the child drops to these, loses all capabilities and gets no_new_privs before it runs
-  bool die_with_parent = false;     ///< for short-lived exec shims: the shim kills its child when the daemon's connection closes
+  std::string cwd;         ///< the child's working directory; empty: "/"
+  std::string output_log;  ///< the child's standard output and error go here, empty: /dev/null
+  std::string pid_file;  ///< set: argv is a launcher that leaves the guest behind and writes its pid here; empty: argv is the guest
+  std::vector<std::pair<int, int>> fds;   ///< {ours, its number in the child}, numbers 0..99; 0, 1, 2 replace the standard streams
+  std::vector<std::string> cgroup_procs;  ///< cgroup.procs (v2) or tasks/cgroup.procs (v1) files the child joins before it runs
+  std::optional<std::pair<uid_t, gid_t>>
+      drop_to;                   ///< the child drops to these, loses all capabilities and gets no_new_privs before it runs
+  bool die_with_parent = false;  ///< for short-lived exec shims: the shim kills its child when the daemon's connection closes
 };
 
 /// What a shim knows of its guest.
 struct ShimStatus {
   pid_t shim_pid = -1;
-  pid_t guest_pid = -1;             ///< -1 until a launcher has written the pid file
+  pid_t guest_pid = -1;                ///< -1 until a launcher has written the pid file
   std::uint64_t guest_start_time = 0;  ///< clock ticks since boot; with boot_id() it names the process for good
-  bool launcher_done = false;       ///< with pid_file: the launcher has ended
+  bool launcher_done = false;          ///< with pid_file: the launcher has ended
   ExitStatus launcher_status;
   bool exited = false;
-  ExitStatus status;                ///< valid once exited
+  ExitStatus status;  ///< valid once exited
 };
 
 /// A connection to one shim. Closing it leaves the shim and the guest alone (unless die_with_parent).
@@ -66,8 +67,8 @@ class Shim {
   /// Connects to the shim that serves `run_dir`. Errors: not_found (none lives there, or the host has rebooted since).
   static Task<Result<std::unique_ptr<Shim>>> connect(std::string run_dir);
 
-  /// Takes away what lives or is left in `run_dir`: destroys a shim that lives, kills the guest of a shim that was killed, removes their
-  /// files. Nothing there is success.
+  /// Takes away what lives or is left in `run_dir`: destroys a shim that lives, kills the guest of a shim that was killed, removes
+  /// their files. Nothing there is success.
   static Task<Result<>> sweep(std::string run_dir);
 
   virtual ~Shim() = default;

@@ -59,9 +59,12 @@ class ShimTest : public testing::Test {
     for (int i = 0; i < 1000 && got.find(wanted) == std::string::npos; ++i) {
       char buffer[4096];
       const auto n = ::read(fd, buffer, sizeof buffer);
-      if (n > 0) got.append(buffer, static_cast<std::size_t>(n));
-      else if (n == 0) break;
-      else co_await sleep_for(Milliseconds(5));
+      if (n > 0)
+        got.append(buffer, static_cast<std::size_t>(n));
+      else if (n == 0)
+        break;
+      else
+        co_await sleep_for(Milliseconds(5));
     }
     co_return got;
   }
@@ -154,7 +157,9 @@ TEST_F(ShimTest, StartErrorsArePrecise) {
 
 TEST_F(ShimTest, SocketpairConsoleWithWatchersAndABoundedLog) {
   run([this]() -> Task<> {
-    auto spec = shell("while read line; do case $line in flood) yes 0123456789abcdef | head -c 300000;; end) break;; *) echo \"<$line>\";; esac; done <&7 >&7");
+    auto spec = shell(
+        "while read line; do case $line in flood) yes 0123456789abcdef | head -c 300000;; end) break;; *) echo \"<$line>\";; esac; "
+        "done <&7 >&7");
     spec.console = ConsoleSource::socketpair;
     spec.console_fd = 7;
     spec.console_log = base_ + "/console.log";
@@ -217,7 +222,8 @@ TEST_F(ShimTest, LauncherLeavesTheGuestBehind) {
     EXPECT_EQ(end->signal, SIGKILL);
     EXPECT_TRUE(co_await (*shim)->dismiss());
     // A guest that ends before its launcher does.
-    auto quick = shell("(sh -c 'echo $$ > " + base_ + "/pid; exit 5' &); until [ -s " + base_ + "/pid ]; do :; done; while kill -0 $(cat " + base_ + "/pid); do :; done");
+    auto quick = shell("(sh -c 'echo $$ > " + base_ + "/pid; exit 5' &); until [ -s " + base_ +
+                       "/pid ]; do :; done; while kill -0 $(cat " + base_ + "/pid); do :; done");
     quick.pid_file = base_ + "/pid";
     auto second = co_await Shim::start(quick);
     EXPECT_TRUE(second) << second.error().text();
@@ -321,8 +327,8 @@ TEST_F(ShimTest, DropsEverythingAndPassesOnlyWhatIsNamed) {
     auto end = co_await (*shim)->wait_exit();
     EXPECT_EQ(end->code, 0);
     auto out = read_file(spec.output_log).value_or("");
-    for (const char* line : {"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
-                             "Uid:\t54321\t54321\t54321\t54321", "\n0 1 2 3 9 54321\n54322\n0\n"})
+    for (const char* line : {"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000",
+                             "NoNewPrivs:\t1", "Uid:\t54321\t54321\t54321\t54321", "\n0 1 2 3 9 54321\n54322\n0\n"})
       EXPECT_NE(out.find(line), std::string::npos) << line << " is missing in " << out;
     EXPECT_TRUE(co_await (*shim)->dismiss());
   });
@@ -352,7 +358,7 @@ TEST_F(ShimTest, StandardStreamsMayBeGiven) {
 }
 
 TEST_F(ShimTest, IsSmall) {
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat(VIRGA_BIN_DIR "/virga-shim", &st), 0);
   EXPECT_LT(st.st_size, 1 << 20);
   run([this]() -> Task<> {

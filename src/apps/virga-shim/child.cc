@@ -1,14 +1,14 @@
-// The guest's process: fork, prepare, exec; and the end of all children. With a pid file the child is a launcher, and the guest is what it
-// leaves behind: as we are the subreaper, that process becomes our child when the launcher ends.
+// The guest's process: fork, prepare, exec; and the end of all children. With a pid file the child is a launcher, and the guest is
+// what it leaves behind: as we are the subreaper, that process becomes our child when the launcher ends.
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <grp.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>

@@ -1,5 +1,6 @@
-// The guest's console: a socket, or the master of a pseudo-terminal that we made or a launcher sent us. What comes out goes to the log
-// and to every watcher that keeps up; what watchers type goes in. Nothing here ever waits: a watcher that does not read loses output.
+// The guest's console: a socket, or the master of a pseudo-terminal that we made or a launcher sent us. What comes out goes to the
+// log and to every watcher that keeps up; what watchers type goes in. Nothing here ever waits: a watcher that does not read loses
+// output.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

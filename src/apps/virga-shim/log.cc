@@ -26,8 +26,10 @@ void shrink(Log& log) {
   uint64_t left = log.limit / 2;
   while (ok && left > 0) {
     const ssize_t done = sendfile(fd, log.fd, &at, left);
-    if (done <= 0) ok = false;
-    else left -= static_cast<uint64_t>(done);
+    if (done <= 0)
+      ok = false;
+    else
+      left -= static_cast<uint64_t>(done);
   }
   ok = ok && fcntl(fd, F_SETFL, O_APPEND) == 0 && renameat(log.dir, beside, log.dir, log.name) == 0;
   if (!ok) {  // a full disk: keeping the bound matters more than keeping the text

@@ -22,11 +22,16 @@ bool pair(char* text, uint64_t max, uint64_t& a, uint64_t& b) {
 }
 
 bool console_mode(const char* text, ConsoleMode& out) {
-  if (strcmp(text, "none") == 0) out = ConsoleMode::none;
-  else if (strcmp(text, "socketpair") == 0) out = ConsoleMode::socketpair;
-  else if (strcmp(text, "receive") == 0) out = ConsoleMode::receive;
-  else if (strcmp(text, "pty") == 0) out = ConsoleMode::pty;
-  else return false;
+  if (strcmp(text, "none") == 0)
+    out = ConsoleMode::none;
+  else if (strcmp(text, "socketpair") == 0)
+    out = ConsoleMode::socketpair;
+  else if (strcmp(text, "receive") == 0)
+    out = ConsoleMode::receive;
+  else if (strcmp(text, "pty") == 0)
+    out = ConsoleMode::pty;
+  else
+    return false;
   return true;
 }
 

@@ -1,7 +1,7 @@
 // virga-shim, the small parent of one guest. It is started by the daemon in a new session and outlives it: it forks the guest (or a
 // launcher that leaves the guest behind), holds its console, keeps a bounded log of what it prints, and tells whoever connects to
-// RUN_DIR/shim.sock how the guest is. It interprets nothing that comes from a guest, allocates nothing after its start, and uses one
-// thread: everything happens in the epoll loop of main.cc.
+// RUN_DIR/shim.sock how the guest is. It interprets nothing that comes from a guest, allocates nothing after its start, and uses
+// one thread: everything happens in the epoll loop of main.cc.
 //
 //   daemon --shim.sock--> control.cc      guest <--pty or socket--> console.cc --> log.cc
 //                         child.cc: fork, drop, exec, reap                   \--> watchers on console.sock
@@ -45,7 +45,18 @@ struct Options {
 bool parse_options(int argc, char** argv, Options& out);
 
 /// What epoll watches. The index of a source in its table is its identity; fd -1 is a free place.
-enum class SourceKind : uint8_t { none, signals, control_listen, connection, console_listen, watcher, console, output, receive_listen, receive };
+enum class SourceKind : uint8_t {
+  none,
+  signals,
+  control_listen,
+  connection,
+  console_listen,
+  watcher,
+  console,
+  output,
+  receive_listen,
+  receive
+};
 struct Source {
   int fd = -1;
   SourceKind kind = SourceKind::none;
@@ -73,16 +84,16 @@ struct Shim {
   bool dying_guest = false;  ///< the daemon's connection closed and die_with_parent was asked for
   Stage failed_stage = Stage::none;
   int failed_errno = 0;
-  pid_t child = -1;          ///< the guest, or the launcher while it runs
+  pid_t child = -1;  ///< the guest, or the launcher while it runs
   Source signals, control_listen, console_listen, console, output, receive_listen, receive;
   Source connections[8];
   Source watchers[16];
   int first_connection = -1;  ///< index of the connection the daemon handed over
   int console_peer = -1;      ///< a slave end kept open, so that the master never hangs up while the guest lives
   Log console_log, output_log;
-  char words[512];           ///< the newest output of the child
+  char words[512];  ///< the newest output of the child
   size_t words_size = 0;
-  char input[4096];          ///< from watchers, not yet taken by the guest
+  char input[4096];  ///< from watchers, not yet taken by the guest
   size_t input_size = 0, input_done = 0;
 };
 extern Shim shim;

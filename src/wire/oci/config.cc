@@ -27,7 +27,8 @@ Result<> check(const Process& p) {
     if (equals == 0 || equals == std::string::npos) return fail(ErrorKind::invalid, "an environment variable has no name");
   }
   VIRGA_CHECK(check_text(p.cwd, "the working directory"));
-  if (!p.cwd.starts_with('/')) return fail(ErrorKind::invalid, fmt::format("the working directory '{}' is not an absolute path", p.cwd));
+  if (!p.cwd.starts_with('/'))
+    return fail(ErrorKind::invalid, fmt::format("the working directory '{}' is not an absolute path", p.cwd));
   return {};
 }
 
@@ -72,8 +73,13 @@ Result<json::value> to_json(const Process& p) {
     for (auto g : p.additional_gids) gids.emplace_back(g);
     user["additionalGids"] = std::move(gids);
   }
-  json::object out{{"terminal", p.terminal}, {"user", std::move(user)},   {"args", strings(p.args)}, {"env", strings(p.env)},
-                   {"cwd", p.cwd},           {"noNewPrivileges", p.no_new_privileges}, {"capabilities", capabilities(p.capabilities)}};
+  json::object out{{"terminal", p.terminal},
+                   {"user", std::move(user)},
+                   {"args", strings(p.args)},
+                   {"env", strings(p.env)},
+                   {"cwd", p.cwd},
+                   {"noNewPrivileges", p.no_new_privileges},
+                   {"capabilities", capabilities(p.capabilities)}};
   if (p.terminal) out["consoleSize"] = json::object{{"height", p.rows}, {"width", p.columns}};
   if (!p.rlimits.empty()) {
     json::array limits;
@@ -89,18 +95,20 @@ Result<json::value> to_json(const Config& c) {
   VIRGA_CHECK(check_text(c.hostname, "the host name"));
   json::array mounts, namespaces;
   for (const auto& m : c.mounts)
-    mounts.push_back(json::object{{"destination", m.destination}, {"type", m.type}, {"source", m.source}, {"options", strings(m.options)}});
+    mounts.push_back(
+        json::object{{"destination", m.destination}, {"type", m.type}, {"source", m.source}, {"options", strings(m.options)}});
   for (const auto& n : c.namespaces) namespaces.push_back(json::object{{"type", n}});
-  json::object lin{{"namespaces", std::move(namespaces)}, {"uidMappings", ids(c.ids)},   {"gidMappings", ids(c.ids)},
-                   {"cgroupsPath", c.cgroups_path},       {"resources", resources(c.resources)}, {"maskedPaths", strings(c.masked_paths)},
+  json::object lin{{"namespaces", std::move(namespaces)},
+                   {"uidMappings", ids(c.ids)},
+                   {"gidMappings", ids(c.ids)},
+                   {"cgroupsPath", c.cgroups_path},
+                   {"resources", resources(c.resources)},
+                   {"maskedPaths", strings(c.masked_paths)},
                    {"readonlyPaths", strings(c.readonly_paths)}};
   if (!c.seccomp.empty()) lin["seccomp"] = seccomp(c);
-  json::object out{{"ociVersion", "1.0.2"},
-                   {"process", std::move(process)},
-                   {"root", json::object{{"path", c.rootfs}, {"readonly", false}}},
-                   {"hostname", c.hostname},
-                   {"mounts", std::move(mounts)},
-                   {"linux", std::move(lin)}};
+  json::object out{
+      {"ociVersion", "1.0.2"},  {"process", std::move(process)}, {"root", json::object{{"path", c.rootfs}, {"readonly", false}}},
+      {"hostname", c.hostname}, {"mounts", std::move(mounts)},   {"linux", std::move(lin)}};
   if (!c.annotations.empty()) {
     json::object notes;
     for (const auto& [name, value] : c.annotations) notes[name] = value;

@@ -1,5 +1,5 @@
-// The OCI runtime specification's documents, as typed values and the JSON that runc and crun read: config.json of a bundle and the process
-// of an exec. Pure; knows the format, not what virga wants in it.
+// The OCI runtime specification's documents, as typed values and the JSON that runc and crun read: config.json of a bundle and the
+// process of an exec. Pure; knows the format, not what virga wants in it.
 #pragma once
 
 #include <cstdint>

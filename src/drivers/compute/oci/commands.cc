@@ -5,15 +5,20 @@
 namespace virga::compute::oci_driver {
 namespace {
 
-std::vector<std::string> base(const Runtime& runtime) { return {runtime.path, "--root", runtime.root}; }
+std::vector<std::string> base(const Runtime& runtime) {
+  return {runtime.path, "--root", runtime.root};
+}
 
-void add(std::vector<std::string>& to, std::initializer_list<std::string> more) { to.insert(to.end(), more); }
+void add(std::vector<std::string>& to, std::initializer_list<std::string> more) {
+  to.insert(to.end(), more);
+}
 
 }  // namespace
 
 std::vector<std::string> create_command(const Runtime& runtime, const std::string& id) {
   auto argv = base(runtime);
-  add(argv, {"--log", log_name, "--log-format", "json", "create", "--bundle", ".", "--pid-file", pid_name, "--console-socket", "console-receive.sock", id});
+  add(argv, {"--log", log_name, "--log-format", "json", "create", "--bundle", ".", "--pid-file", pid_name, "--console-socket",
+             "console-receive.sock", id});
   return argv;
 }
 
@@ -53,8 +58,8 @@ std::string last_error(std::string_view log) {
 }
 
 int exit_code_of_failed_exec(std::string_view error) {
-  // "exec failed: unable to start container process: exec: \"x\": executable file not found in $PATH", "... stat /x: no such file or
-  // directory", "... permission denied": with the quoted name it is about the command, else about the container.
+  // "exec failed: unable to start container process: exec: \"x\": executable file not found in $PATH", "... stat /x: no such file
+  // or directory", "... permission denied": with the quoted name it is about the command, else about the container.
   auto has = [error](std::string_view what) { return error.find(what) != std::string_view::npos; };
   if (has("executable file") && has("not found")) return 127;
   const bool about_command = has("exec: \"") || has("exec /");

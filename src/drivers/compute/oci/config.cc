@@ -18,13 +18,47 @@ constexpr std::string_view default_path = "/usr/local/sbin:/usr/local/bin:/usr/s
 /// All of them: in its own user namespace they reach nothing but what is the guest's own.
 std::vector<std::string> all_capabilities() {
   std::vector<std::string> out;
-  for (const char* name :
-       {"CHOWN",         "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",         "FSETID",       "KILL",          "SETGID",        "SETUID",
-        "SETPCAP",       "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",       "IPC_LOCK",      "IPC_OWNER",
-        "SYS_MODULE",    "SYS_RAWIO",    "SYS_CHROOT",      "SYS_PTRACE",     "SYS_PACCT",    "SYS_ADMIN",     "SYS_BOOT",      "SYS_NICE",
-        "SYS_RESOURCE",  "SYS_TIME",     "SYS_TTY_CONFIG",  "MKNOD",          "LEASE",        "AUDIT_WRITE",   "AUDIT_CONTROL", "SETFCAP",
-        "MAC_OVERRIDE",  "MAC_ADMIN",    "SYSLOG",          "WAKE_ALARM",     "BLOCK_SUSPEND", "AUDIT_READ",   "PERFMON",       "BPF",
-        "CHECKPOINT_RESTORE"})
+  for (const char* name : {"CHOWN",
+                           "DAC_OVERRIDE",
+                           "DAC_READ_SEARCH",
+                           "FOWNER",
+                           "FSETID",
+                           "KILL",
+                           "SETGID",
+                           "SETUID",
+                           "SETPCAP",
+                           "LINUX_IMMUTABLE",
+                           "NET_BIND_SERVICE",
+                           "NET_BROADCAST",
+                           "NET_ADMIN",
+                           "NET_RAW",
+                           "IPC_LOCK",
+                           "IPC_OWNER",
+                           "SYS_MODULE",
+                           "SYS_RAWIO",
+                           "SYS_CHROOT",
+                           "SYS_PTRACE",
+                           "SYS_PACCT",
+                           "SYS_ADMIN",
+                           "SYS_BOOT",
+                           "SYS_NICE",
+                           "SYS_RESOURCE",
+                           "SYS_TIME",
+                           "SYS_TTY_CONFIG",
+                           "MKNOD",
+                           "LEASE",
+                           "AUDIT_WRITE",
+                           "AUDIT_CONTROL",
+                           "SETFCAP",
+                           "MAC_OVERRIDE",
+                           "MAC_ADMIN",
+                           "SYSLOG",
+                           "WAKE_ALARM",
+                           "BLOCK_SUSPEND",
+                           "AUDIT_READ",
+                           "PERFMON",
+                           "BPF",
+                           "CHECKPOINT_RESTORE"})
     out.push_back(std::string("CAP_") + name);
   return out;
 }
@@ -46,10 +80,38 @@ std::vector<oci::Mount> mounts() {
 std::vector<oci::SeccompRule> seccomp(bool nesting) {
   std::vector<oci::SeccompRule> rules{
       // What speaks to the kernel as a whole, or has been the way out of containers before.
-      {{"kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "create_module", "query_module", "get_kernel_syms",
-        "open_by_handle_at", "bpf", "perf_event_open", "userfaultfd", "iopl", "ioperm", "swapon", "swapoff", "acct", "quotactl", "quotactl_fd",
-        "nfsservctl", "lookup_dcookie", "kcmp", "vm86", "vm86old", "uselib", "ustat", "_sysctl", "clock_settime", "clock_settime64", "settimeofday",
-        "stime", "fanotify_init"},
+      {{"kexec_load",
+        "kexec_file_load",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "create_module",
+        "query_module",
+        "get_kernel_syms",
+        "open_by_handle_at",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "iopl",
+        "ioperm",
+        "swapon",
+        "swapoff",
+        "acct",
+        "quotactl",
+        "quotactl_fd",
+        "nfsservctl",
+        "lookup_dcookie",
+        "kcmp",
+        "vm86",
+        "vm86old",
+        "uselib",
+        "ustat",
+        "_sysctl",
+        "clock_settime",
+        "clock_settime64",
+        "settimeofday",
+        "stime",
+        "fanotify_init"},
        EPERM},
       // Programs take "not there" well and fall back.
       {{"io_uring_setup", "io_uring_enter", "io_uring_register"}, ENOSYS},
@@ -84,7 +146,8 @@ Result<oci::Config> make_config(const GuestSpec& spec, const HostFacts& facts) {
   if (!spec.rootfs.starts_with('/')) return invalid("rootfs", fmt::format("the root of '{}' is not an absolute path", spec.name));
   if (spec.cpus && *spec.cpus == 0) return invalid("limits.cpu", "a limit of no processors");
   // It becomes part of paths and an operand of the runtime.
-  if (spec.id.empty() || spec.id.size() > 64 || spec.id.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos || spec.id[0] == '-')
+  if (spec.id.empty() || spec.id.size() > 64 ||
+      spec.id.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos || spec.id[0] == '-')
     return invalid("id", "the guest's id is not a UUID");
   oci::Config c;
   c.rootfs = spec.rootfs;
@@ -115,10 +178,11 @@ Result<oci::Config> make_config(const GuestSpec& spec, const HostFacts& facts) {
 #endif
   // A masked /proc cannot be mounted again by a nested guest; there the ownership of the files is what protects.
   if (!spec.nesting) {
-    c.masked_paths = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",       "/proc/latency_stats", "/proc/sched_debug",
-                      "/proc/scsi",       "/proc/timer_list",  "/proc/timer_stats", "/sys/firmware",    "/sys/devices/virtual/powercap"};
-    c.readonly_paths = {"/proc/bus",        "/proc/fs",         "/proc/irq",       "/proc/sysrq-trigger", "/proc/sys/dev",
-                        "/proc/sys/fs",     "/proc/sys/kernel", "/proc/sys/vm"};
+    c.masked_paths = {
+        "/proc/acpi", "/proc/asound",     "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",          "/proc/sched_debug",
+        "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"};
+    c.readonly_paths = {"/proc/bus",     "/proc/fs",     "/proc/irq",        "/proc/sysrq-trigger",
+                        "/proc/sys/dev", "/proc/sys/fs", "/proc/sys/kernel", "/proc/sys/vm"};
   }
   return c;
 }
@@ -134,10 +198,12 @@ Result<oci::Process> make_process(const ExecSpec& spec, const std::string& home,
   p.rows = spec.rows;
   p.capabilities = all_capabilities();
   p.rlimits = rlimits(facts);
-  std::map<std::string, std::string> environment{{"PATH", std::string(default_path)}, {"HOME", home}, {"USER", user}, {"LANG", "C.UTF-8"}};
+  std::map<std::string, std::string> environment{
+      {"PATH", std::string(default_path)}, {"HOME", home}, {"USER", user}, {"LANG", "C.UTF-8"}};
   if (spec.interactive) environment["TERM"] = "xterm";
   for (const auto& [name, value] : spec.environment) {
-    if (!is_environment_name(name)) return invalid("environment", fmt::format("'{}' is not a name of an environment variable", name));
+    if (!is_environment_name(name))
+      return invalid("environment", fmt::format("'{}' is not a name of an environment variable", name));
     environment[name] = value;
   }
   p.env = to_list(environment);

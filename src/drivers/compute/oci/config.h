@@ -11,8 +11,8 @@
 namespace virga::compute::oci_driver {
 
 struct HostFacts {
-  std::string cgroup_parent;              ///< "/virga/<tag>"; the guest's id is added
-  std::uint64_t open_files_hard = 4096;   ///< our own hard limit: it cannot be raised for a guest
+  std::string cgroup_parent;             ///< "/virga/<tag>"; the guest's id is added
+  std::uint64_t open_files_hard = 4096;  ///< our own hard limit: it cannot be raised for a guest
   std::vector<std::string> init = {"/sbin/init"};
 };
 
@@ -20,7 +20,8 @@ struct HostFacts {
 Result<virga::oci::Config> make_config(const GuestSpec& spec, const HostFacts& facts);
 
 /// The process of an exec; `home` is the user's home directory as the guest knows it. Errors: invalid.
-Result<virga::oci::Process> make_process(const ExecSpec& spec, const std::string& home, const std::string& user, const HostFacts& facts);
+Result<virga::oci::Process> make_process(const ExecSpec& spec, const std::string& home, const std::string& user,
+                                         const HostFacts& facts);
 
 /// What adopt() needs of a guest that another daemon created, kept in the configuration's annotations.
 struct Remembered {

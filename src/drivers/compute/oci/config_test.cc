@@ -24,7 +24,9 @@ GuestSpec web() {
   spec.ids = {1'000'000, 65'536};
   return spec;
 }
-HostFacts facts() { return {.cgroup_parent = "/virga/t", .open_files_hard = 524'288}; }
+HostFacts facts() {
+  return {.cgroup_parent = "/virga/t", .open_files_hard = 524'288};
+}
 
 void indent(const json::value& v, std::string& out, int depth) {
   const std::string pad(static_cast<std::size_t>(depth) * 2 + 2, ' ');
@@ -62,7 +64,9 @@ void expect_golden(const std::string& name, const json::value& document) {
   EXPECT_EQ(text, *golden) << "run with VIRGA_UPDATE_GOLDEN=1 and read the difference";
 }
 
-TEST(OciGuest, GoldenPlain) { expect_golden("plain.json", to_json(make_config(web(), facts()).value()).value()); }
+TEST(OciGuest, GoldenPlain) {
+  expect_golden("plain.json", to_json(make_config(web(), facts()).value()).value());
+}
 
 TEST(OciGuest, GoldenLimitedAndNesting) {
   auto spec = web();
@@ -107,7 +111,8 @@ TEST(OciGuest, RemembersWhatAdoptNeeds) {
   ASSERT_EQ(back->nics.size(), 1u);
   EXPECT_EQ(back->nics[0].guest_name, "eth0");
   EXPECT_EQ(back->nics[0].host_name, "veth1234");
-  for (const char* bad : {"", "{", "[]", "{\"root\":7}", "{\"root\":{\"path\":1}}", "{\"root\":{\"path\":\"/\"},\"annotations\":{\"virga.halt-signal\":\"999\"}}"})
+  for (const char* bad : {"", "{", "[]", "{\"root\":7}", "{\"root\":{\"path\":1}}",
+                          "{\"root\":{\"path\":\"/\"},\"annotations\":{\"virga.halt-signal\":\"999\"}}"})
     EXPECT_FALSE(recall(bad)) << bad;
 }
 
@@ -117,7 +122,8 @@ TEST(OciExecProcess, DefaultsAndLimits) {
   spec.environment = {{"HOME", "/elsewhere"}};
   auto p = make_process(spec, "/root", "root", facts()).value();
   EXPECT_EQ(p.cwd, "/root");
-  EXPECT_EQ(p.env, (std::vector<std::string>{"HOME=/elsewhere", "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "USER=root"}));
+  EXPECT_EQ(p.env, (std::vector<std::string>{"HOME=/elsewhere", "LANG=C.UTF-8",
+                                             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "USER=root"}));
   spec.interactive = true;
   EXPECT_EQ(make_process(spec, "/root", "root", facts())->env[3], "TERM=xterm");
   for (const char* cwd : {"/proc/self/fd/7", "/proc", "/proc/1/root"}) {
@@ -138,19 +144,27 @@ TEST(OciCommands, AreExactly) {
     return out;
   };
   EXPECT_EQ(words(create_command(r, "ID")),
-            "runc --root /var/lib/virga/oci --log runtime.log --log-format json create --bundle . --pid-file pid --console-socket console-receive.sock ID ");
+            "runc --root /var/lib/virga/oci --log runtime.log --log-format json create --bundle . --pid-file pid --console-socket "
+            "console-receive.sock ID ");
   EXPECT_EQ(words(start_command(r, "ID")), "runc --root /var/lib/virga/oci start ID ");
   EXPECT_EQ(words(delete_command(r, "ID")), "runc --root /var/lib/virga/oci delete --force ID ");
   EXPECT_EQ(words(exec_command(r, "ID", true)),
-            "runc --root /var/lib/virga/oci --log runtime.log --log-format json exec --process process.json --pid-file pid --detach --console-socket tty.sock ID ");
+            "runc --root /var/lib/virga/oci --log runtime.log --log-format json exec --process process.json --pid-file pid "
+            "--detach --console-socket tty.sock ID ");
 }
 
 TEST(OciCommands, ErrorsAreFoundInTheLog) {
   EXPECT_EQ(last_error(""), "");
   EXPECT_EQ(last_error("nonsense\n{\"level\":\"warning\",\"msg\":\"w\"}\n"), "");
-  EXPECT_EQ(last_error("{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"second\"}\n{\"level\":\"info\",\"msg\":\"x\"}"), "second");
-  EXPECT_EQ(exit_code_of_failed_exec("exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"), 127);
-  EXPECT_EQ(exit_code_of_failed_exec("unable to start container process: exec: \"/etc/x\": stat /etc/x: no such file or directory"), 127);
+  EXPECT_EQ(
+      last_error(
+          "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"second\"}\n{\"level\":\"info\",\"msg\":\"x\"}"),
+      "second");
+  EXPECT_EQ(exit_code_of_failed_exec(
+                "exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"),
+            127);
+  EXPECT_EQ(exit_code_of_failed_exec("unable to start container process: exec: \"/etc/x\": stat /etc/x: no such file or directory"),
+            127);
   EXPECT_EQ(exit_code_of_failed_exec("unable to start container process: exec: \"/etc/passwd\": permission denied"), 126);
   EXPECT_EQ(exit_code_of_failed_exec("cannot exec in a stopped container"), 0);
   EXPECT_EQ(exit_code_of_failed_exec(""), 0);
@@ -158,7 +172,8 @@ TEST(OciCommands, ErrorsAreFoundInTheLog) {
 
 TEST(OciProbe, KnownEscapesByVersionAndDistribution) {
   auto count = [](std::string_view text) { return known_escapes(text).size(); };
-  EXPECT_EQ(count("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n"), 3u) << "2024-21626 is patched by Debian, the others are not";
+  EXPECT_EQ(count("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n"), 3u)
+      << "2024-21626 is patched by Debian, the others are not";
   EXPECT_EQ(count("runc version 1.1.5\n"), 4u);
   EXPECT_EQ(count("runc version 1.1.12\n"), 3u);
   EXPECT_EQ(count("runc version 1.2.8\n"), 1u);
@@ -173,7 +188,9 @@ TEST(OciProbe, KnownEscapesByVersionAndDistribution) {
 }
 
 TEST(OciRootfs, TextsOfAGuest) {
-  const char* passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\n::::::\nweb:x:33:33::/var/www:/bin/sh\nevil:x:44:44::relative:/bin/sh\nesc\x1b:x:55:55::/h\x1bome:/bin/sh\n";
+  const char* passwd =
+      "root:x:0:0:root:/root:/bin/sh\nbroken\n::::::\nweb:x:33:33::/var/www:/bin/sh\nevil:x:44:44::relative:/bin/"
+      "sh\nesc\x1b:x:55:55::/h\x1bome:/bin/sh\n";
   EXPECT_EQ(parse_passwd(passwd, 0).home, "/root");
   EXPECT_EQ(parse_passwd(passwd, 33).name, "web");
   EXPECT_EQ(parse_passwd(passwd, 44).home, "");
@@ -197,6 +214,7 @@ class OciRootfsDir : public testing::Test {
   OciRootfsDir() {
     char name[] = "/tmp/virga-oci-root-XXXXXX";
     base_ = ::mkdtemp(name);
+    ::chmod(base_.c_str(), 0711);
     for (const char* d : {"/root", "/root/sbin", "/outside"}) EXPECT_TRUE(io::make_directory(base_ + d, 0755));
     EXPECT_TRUE(io::write_file(base_ + "/root/sbin/init", "#!/bin/sh\n", 0755));
   }
@@ -219,7 +237,8 @@ TEST_F(OciRootfsDir, MakesWhatIsMissing) {
 
 TEST_F(OciRootfsDir, RefusesLinksWhereTheRuntimeMounts) {
   for (const char* d : {"dev", "proc", "sys"})
-    for (const std::string& target : {base_ + "/outside", std::string("../outside"), std::string("sbin"), std::string("/proc/self/root")}) {
+    for (const std::string& target :
+         {base_ + "/outside", std::string("../outside"), std::string("sbin"), std::string("/proc/self/root")}) {
       std::filesystem::create_symlink(target, root() + "/" + d);
       auto prepared = prepare_rootfs(root(), ids_);
       ASSERT_FALSE(prepared) << d << " -> " << target;
@@ -230,6 +249,14 @@ TEST_F(OciRootfsDir, RefusesLinksWhereTheRuntimeMounts) {
   fs::remove(root() + "/dev");
   ASSERT_TRUE(io::write_file(root() + "/dev", "", 0644));
   EXPECT_FALSE(prepare_rootfs(root(), ids_)) << "a file";
+}
+
+TEST_F(OciRootfsDir, SaysWhichDirectoryIsInTheWay) {
+  ::chmod(base_.c_str(), 0700);
+  auto prepared = prepare_rootfs(root(), {1'000'000, 65'536});
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().kind(), ErrorKind::denied);
+  EXPECT_NE(prepared.error().hint().find("chmod o+x " + base_), std::string::npos);
 }
 
 TEST_F(OciRootfsDir, FindsTheInitInsideOnly) {

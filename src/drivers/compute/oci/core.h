@@ -23,14 +23,14 @@ struct Guest {
   State state = State::absent;
   pid_t pid = -1;
   std::uint64_t start_time = 0;
-  bool expected = false;   ///< its end is what stop() or remove() wants: no event
+  bool expected = false;  ///< its end is what stop() or remove() wants: no event
   Notification ended;
-  AsyncMutex lock;         ///< create, start and remove of one guest take turns
+  AsyncMutex lock;  ///< create, start and remove of one guest take turns
 };
 using GuestPtr = std::shared_ptr<Guest>;
 
 struct Probe {
-  Runtime runtime;       ///< path is empty where no runtime works
+  Runtime runtime;  ///< path is empty where no runtime works
   std::string version;
   std::vector<std::string> warnings;
 };
@@ -57,7 +57,8 @@ using CorePtr = std::shared_ptr<Core>;
 
 /// probe.cc. Finds the first runtime that really runs a container.
 Task<Probe> probe_runtimes(const OciOptions& options, const HostFacts& facts);
-/// Pure: which known escapes a runtime of that version text ("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\n...") is open to.
+/// Pure: which known escapes a runtime of that version text ("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\n...") is open
+/// to.
 std::vector<std::string> known_escapes(std::string_view version_text);
 
 /// exec.cc

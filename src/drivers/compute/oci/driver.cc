@@ -16,7 +16,9 @@ namespace virga::compute {
 namespace oci_driver {
 namespace {
 
-bool runs(State state) { return state == State::running || state == State::paused; }
+bool runs(State state) {
+  return state == State::running || state == State::paused;
+}
 
 /// Everything in the directory, but not the directory: that is the engine's.
 Result<> empty_directory(const std::string& path) {
@@ -56,7 +58,8 @@ void follow(const CorePtr& core, const GuestPtr& guest) {
   core->tasks.spawn("container " + guest->id, watch(core, guest));
 }
 
-/// The processes, the runtime's state, the cgroup, the shim and the run directory's content, in an order in which nothing can come back.
+/// The processes, the runtime's state, the cgroup, the shim and the run directory's content, in an order in which nothing can come
+/// back.
 Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
   auto group = core->cgroup(id);
   auto killed = co_await core->options.pool.run([group] { return group.kill_all(); });
@@ -70,7 +73,8 @@ Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
       log::debug("the runtime did not delete '{}': {}", id, deleted ? deleted->err : deleted.error().text());
   }
   const bool last = core->guests.empty() || (core->guests.size() == 1 && core->guests.begin()->first == id);
-  auto removed = co_await core->options.pool.run([group, state = core->runtime_state(id), run_dir, last, parent = core->layout.group("virga/" + core->options.cgroup_tag),
+  auto removed = co_await core->options.pool.run([group, state = core->runtime_state(id), run_dir, last,
+                                                  parent = core->layout.group("virga/" + core->options.cgroup_tag),
                                                   top = core->layout.group("virga")]() -> Result<> {
     VIRGA_CHECK(group.remove());
     if (last) {
@@ -99,11 +103,13 @@ class OciDriver final : public Driver, public ExecOps {
 
   Task<Result<GuestStatus>> create(GuestSpec spec) override {
     if (core_->runtime.path.empty())
-      co_return fail(Error(ErrorKind::unavailable, "no OCI runtime works on this host").with_hint(info_.warnings.empty() ? "install runc" : info_.warnings.front()));
+      co_return fail(Error(ErrorKind::unavailable, "no OCI runtime works on this host")
+                         .with_hint(info_.warnings.empty() ? "install runc" : info_.warnings.front()));
     auto guest = core_->find(spec.id);
     if (!guest) guest = core_->guests.emplace(spec.id, std::make_shared<Guest>(core_->options.executor, spec.id)).first->second;
     VIRGA_CO_TRY(auto turn, co_await guest->lock.lock());
-    if (guest->state == State::created || runs(guest->state)) co_return fail(ErrorKind::busy, fmt::format("container '{}' runs already", spec.name));
+    if (guest->state == State::created || runs(guest->state))
+      co_return fail(ErrorKind::busy, fmt::format("container '{}' runs already", spec.name));
     guest->run_dir = spec.run_dir;
     auto made = co_await create_steps(guest, spec);
     if (!made) {
@@ -126,7 +132,8 @@ class OciDriver final : public Driver, public ExecOps {
     spec.argv = start_command(core_->runtime, id);
     auto started = co_await io::check_process(std::move(spec));
     // The runtime removes its fifo when the init goes on: a start that failed or was cancelled late may have happened all the same.
-    if (!started && io::exists(core_->runtime_state(id) + "/exec.fifo")) co_return fail(std::move(started).error().wrap(fmt::format("start container '{}'", id)));
+    if (!started && io::exists(core_->runtime_state(id) + "/exec.fifo"))
+      co_return fail(std::move(started).error().wrap(fmt::format("start container '{}'", id)));
     if (guest->state == State::created) guest->state = State::running;
     co_return Result<>{};
   }
@@ -145,7 +152,8 @@ class OciDriver final : public Driver, public ExecOps {
       const bool cancelled = co_await is_cancelled();
       if (left.count() <= 0 || cancelled) {
         guest->expected = false;
-        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout, fmt::format("container '{}' did not shut down within {} ms", id, timeout.count()));
+        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout,
+                       fmt::format("container '{}' did not shut down within {} ms", id, timeout.count()));
       }
       if (!sent && sent.error().kind() != ErrorKind::unavailable) co_return sent;
       co_await guest->ended.wait_for(left);
@@ -170,13 +178,15 @@ class OciDriver final : public Driver, public ExecOps {
 
   Task<Result<>> set_limits(std::string id, Limits limits) override {
     auto guest = core_->find(id);
-    if (!guest || !(runs(guest->state) || guest->state == State::created)) co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
+    if (!guest || !(runs(guest->state) || guest->state == State::created))
+      co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
     auto set = [group = core_->cgroup(id), limits]() -> Result<> {
       VIRGA_CHECK(group.limit_cpus(limits.cpus ? std::optional<double>(*limits.cpus) : std::nullopt));
       VIRGA_CHECK(group.limit_processes(limits.processes));
       auto memory = group.limit_memory(limits.memory);
       if (!memory && memory.error().kind() == ErrorKind::busy)
-        return fail(Error(ErrorKind::busy, "the container uses more memory than the new limit").with_hint("free memory in it, or restart it"));
+        return fail(Error(ErrorKind::busy, "the container uses more memory than the new limit")
+                        .with_hint("free memory in it, or restart it"));
       return memory;
     };
     co_return co_await core_->options.pool.run(std::move(set));
@@ -208,7 +218,8 @@ class OciDriver final : public Driver, public ExecOps {
 
   Task<Result<GuestStats>> stats(std::string id) override {
     auto guest = core_->find(id);
-    if (!guest || !(runs(guest->state) || guest->state == State::created)) co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
+    if (!guest || !(runs(guest->state) || guest->state == State::created))
+      co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
     co_return co_await read_stats(core_, guest);
   }
 
@@ -228,17 +239,21 @@ class OciDriver final : public Driver, public ExecOps {
     for (int round = 0; !shim->status().launcher_done && round < 3000; ++round)
       if (!co_await sleep_for(Milliseconds(10))) co_return fail(ErrorKind::cancelled, "cancelled");
     if (shim->status().guest_pid <= 0) co_return GuestStatus{};
-    auto found = co_await core_->options.pool.run([path = run_dir + "/" + config_name, group = core_->cgroup(id)]() -> Result<std::pair<Remembered, bool>> {
-      VIRGA_TRY(auto text, io::read_file(path));
-      VIRGA_TRY(auto remembered, recall(text));
-      return std::pair{std::move(remembered), group.frozen()};
-    });
+    auto found = co_await core_->options.pool.run(
+        [path = run_dir + "/" + config_name, group = core_->cgroup(id)]() -> Result<std::pair<Remembered, bool>> {
+          VIRGA_TRY(auto text, io::read_file(path));
+          VIRGA_TRY(auto remembered, recall(text));
+          return std::pair{std::move(remembered), group.frozen()};
+        });
     if (!found) co_return GuestStatus{};  // an unreadable configuration: what is left is for remove()
     guest->remembered = std::move(found->first);
     guest->shim = std::move(shim);
     // The runtime's fifo is there until the init is told to go on.
     const bool waits = io::exists(core_->runtime_state(id) + "/exec.fifo");
-    guest->state = guest->shim->status().exited ? State::stopped : waits ? State::created : found->second ? State::paused : State::running;
+    guest->state = guest->shim->status().exited ? State::stopped
+                   : waits                      ? State::created
+                   : found->second              ? State::paused
+                                                : State::running;
     co_await sweep_exec_sessions(run_dir);
     follow(core_, guest);
     co_return status(id);
@@ -254,8 +269,10 @@ class OciDriver final : public Driver, public ExecOps {
   Task<Result<std::unique_ptr<ExecSession>>> exec(std::string id, ExecSpec spec) override {
     auto guest = core_->find(id);
     if (!guest || guest->state == State::absent) co_return fail(ErrorKind::not_found, fmt::format("no container '{}'", id));
-    if (guest->state == State::paused) co_return fail(Error(ErrorKind::unavailable, "the container is paused").with_hint("resume it first"));
-    if (guest->state != State::running) co_return fail(Error(ErrorKind::unavailable, "the container does not run").with_hint("start it first"));
+    if (guest->state == State::paused)
+      co_return fail(Error(ErrorKind::unavailable, "the container is paused").with_hint("resume it first"));
+    if (guest->state != State::running)
+      co_return fail(Error(ErrorKind::unavailable, "the container does not run").with_hint("start it first"));
     co_return co_await start_exec(core_, guest, std::move(spec));
   }
 
@@ -284,7 +301,8 @@ class OciDriver final : public Driver, public ExecOps {
     };
     VIRGA_CO_CHECK(co_await core_->options.pool.run(prepare));
     VIRGA_CO_TRY(guest->shim, co_await run_create(spec));
-    VIRGA_CO_CHECK(co_await core_->options.pool.run([group = core_->cgroup(spec.id), uid = spec.ids.base] { return group.delegate_names(uid); }));
+    VIRGA_CO_CHECK(co_await core_->options.pool.run(
+        [group = core_->cgroup(spec.id), uid = spec.ids.base] { return group.delegate_names(uid); }));
     guest->state = State::created;
     follow(core_, guest);
     co_return Result<>{};

@@ -1,5 +1,5 @@
-// Containers by an OCI runtime (runc, crun). The runtime only makes and starts a container; its init is the child of a virga-shim of its
-// own, which outlives the daemon. In the hot path the runtime runs twice: create and start.
+// Containers by an OCI runtime (runc, crun). The runtime only makes and starts a container; its init is the child of a virga-shim
+// of its own, which outlives the daemon. In the hot path the runtime runs twice: create and start.
 //
 //   RUN_DIR/config.json, pid, runtime.log    what the runtime was told and said        LOG_DIR/console.log, init.log
 //   RUN_DIR/shim.sock, console.sock, state   the shim's (io/shim.h)                    RUN_DIR/exec/<n>/   one exec session each
@@ -16,9 +16,9 @@
 namespace virga::compute {
 
 struct OciOptions {
-  std::string shim_program;   ///< path of virga-shim
-  std::string run_root;       ///< the runtime's own state goes here; made if missing; its parents must let other users pass (o+x)
-  std::string cgroup_tag;     ///< one word that tells this daemon's guests from those of another on the same host
+  std::string shim_program;  ///< path of virga-shim
+  std::string run_root;      ///< the runtime's own state goes here; made if missing; its parents must let other users pass (o+x)
+  std::string cgroup_tag;    ///< one word that tells this daemon's guests from those of another on the same host
   BlockingPool& pool;
   Executor executor;
   std::vector<std::string> runtimes = {"runc", "crun"};  ///< tried in this order: the first that runs a container is used

@@ -50,9 +50,11 @@ class OciDriverTest : public testing::Test {
 
   void make_rootfs() {
     const auto root = base_ + "/rootfs";
-    for (const char* d : {"", "/bin", "/sbin", "/etc", "/root", "/tmp", "/home", "/var"}) ASSERT_TRUE(io::make_directory(root + d, 0755));
+    for (const char* d : {"", "/bin", "/sbin", "/etc", "/root", "/tmp", "/home", "/var"})
+      ASSERT_TRUE(io::make_directory(root + d, 0755));
     fs::copy_file("/bin/busybox", root + "/bin/busybox");
-    for (const char* a : {"sh", "cat", "echo", "sleep", "ls", "id", "env", "pwd", "stty", "yes", "head", "grep", "reboot", "poweroff", "kill", "mount", "hostname", "tty", "wc", "dd"})
+    for (const char* a : {"sh",   "cat",  "echo",   "sleep",    "ls",   "id",    "env",      "pwd", "stty", "yes",
+                          "head", "grep", "reboot", "poweroff", "kill", "mount", "hostname", "tty", "wc",   "dd"})
       fs::create_symlink("busybox", root + "/bin/" + a);
     fs::create_symlink("../bin/busybox", root + "/sbin/init");
     std::ofstream(root + "/etc/inittab") << "::sysinit:/bin/sh -c 'echo booted as $(hostname) > /dev/console; echo up > /tmp/up'\n";
@@ -93,7 +95,11 @@ class OciDriverTest : public testing::Test {
     EXPECT_EQ(group.failures(), 0);
   }
   Task<std::unique_ptr<Driver>> open(Executor executor, BlockingPool& pool) {
-    OciOptions options{.shim_program = VIRGA_BIN_DIR "/virga-shim", .run_root = base_ + "/oci", .cgroup_tag = tag_, .pool = pool, .executor = executor};
+    OciOptions options{.shim_program = VIRGA_BIN_DIR "/virga-shim",
+                       .run_root = base_ + "/oci",
+                       .cgroup_tag = tag_,
+                       .pool = pool,
+                       .executor = executor};
     auto driver = co_await open_oci_driver(std::move(options));
     EXPECT_TRUE(driver) << driver.error().text();
     if (!driver) co_return nullptr;
@@ -179,15 +185,20 @@ TEST_F(OciDriverTest, LivesAndIsTakenAway) {
     EXPECT_EQ(again.error().kind(), ErrorKind::busy);
     EXPECT_TRUE(co_await driver.start(s.id)) << "runs already";
     co_await until_up();
-    co_await until([&] { return io::read_file(base_ + "/log/console.log").value_or("").find("booted as tiny") != std::string::npos; }, "console output");
+    co_await until(
+        [&] { return io::read_file(base_ + "/log/console.log").value_or("").find("booted as tiny") != std::string::npos; },
+        "console output");
 
     // Its own ids, namespaces and limits, as seen from outside and inside.
-    struct stat st {};
+    struct stat st{};
     EXPECT_EQ(::stat(("/proc/" + std::to_string(status.pid)).c_str(), &st), 0);
     EXPECT_EQ(st.st_uid, ids.base);
-    auto inside = co_await shell(driver, s.id, "id -u; cat /proc/self/uid_map; grep Seccomp: /proc/self/status; ls /proc/self/fd | wc -l; cat /proc/kcore | wc -c; echo x > /proc/sys/vm/drop_caches || echo denied");
+    auto inside = co_await shell(driver, s.id,
+                                 "id -u; cat /proc/self/uid_map; grep Seccomp: /proc/self/status; ls /proc/self/fd | wc -l; cat "
+                                 "/proc/kcore | wc -c; echo x > /proc/sys/vm/drop_caches || echo denied");
     EXPECT_EQ(inside.code, 0) << inside.err;
-    EXPECT_NE(inside.out.find("0\n         0    1000000      65536\nSeccomp:\t2\n4\n0\ndenied\n"), std::string::npos) << inside.out << inside.err;
+    EXPECT_NE(inside.out.find("0\n         0    1000000      65536\nSeccomp:\t2\n4\n0\ndenied\n"), std::string::npos)
+        << inside.out << inside.err;
     auto stats = co_await driver.stats(s.id);
     EXPECT_TRUE(stats) << stats.error().text();
     if (stats) {
@@ -350,6 +361,52 @@ TEST_F(OciDriverTest, ALostShimTakesItsContainerAlong) {
   });
 }
 
+TEST_F(OciDriverTest, ADaemonKilledAtAnyMomentLeavesNothingThatStays) {
+  auto s = spec();
+  for (int moment = 0; moment < 16; ++moment) {
+    ASSERT_TRUE(io::make_directory(s.run_dir, 0711));
+    const pid_t daemon = ::fork();
+    if (daemon == 0) {
+      with_driver([&](Driver& driver) -> Task<> {
+        for (;;) {
+          if (!co_await driver.create(s)) ::_exit(1);
+          (void)co_await driver.start(s.id);
+          ExecSpec e;
+          e.command = {"sleep", "1000"};
+          auto session = co_await driver.exec()->exec(s.id, e);
+          (void)co_await driver.remove(s.id);
+        }
+      });
+      ::_exit(0);
+    }
+    // Spread over one round of about 120 ms that begins once the runtimes are probed: the guest's configuration appears.
+    for (int i = 0; i < 2000 && !io::exists(s.run_dir + "/config.json"); ++i) ::usleep(1000);
+    ::usleep(static_cast<useconds_t>(moment) * 8'000);
+    ::kill(daemon, SIGKILL);
+    int status = 0;
+    ::waitpid(daemon, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the daemon failed by itself";
+    with_driver([&](Driver& driver) -> Task<> {
+      auto adopted = co_await driver.adopt(s.id, s.run_dir);
+      EXPECT_TRUE(adopted) << adopted.error().text();
+      pid_t pid = -1;
+      if (adopted && adopted->state == State::running) {
+        pid = adopted->pid;
+        auto r = co_await shell(driver, s.id, "echo works");
+        EXPECT_EQ(r.out, "works\n") << "moment " << moment;
+      }
+      auto removed = co_await driver.remove(s.id);
+      EXPECT_TRUE(removed) << removed.error().text() << " at moment " << moment;
+      expect_gone(s, pid);
+      if (moment % 4 == 0) {  // and a new one of the same name comes up
+        EXPECT_TRUE(co_await launch(driver, s));
+        EXPECT_TRUE(co_await driver.remove(s.id));
+      }
+    });
+    if (HasFailure()) return;
+  }
+}
+
 TEST_F(OciDriverTest, ExecStreamsCodesAndEnvironment) {
   with_driver([this](Driver& driver) -> Task<> {
     auto s = spec();
@@ -357,7 +414,8 @@ TEST_F(OciDriverTest, ExecStreamsCodesAndEnvironment) {
     auto r = co_await shell(driver, s.id, "pwd; env; echo oops >&2; exit 42");
     EXPECT_EQ(r.code, 42);
     EXPECT_EQ(r.err, "oops\n");
-    for (const char* line : {"/root\n", "HOME=/root\n", "USER=root\n", "PATH=/usr/local/sbin:"}) EXPECT_NE(r.out.find(line), std::string::npos) << line << r.out;
+    for (const char* line : {"/root\n", "HOME=/root\n", "USER=root\n", "PATH=/usr/local/sbin:"})
+      EXPECT_NE(r.out.find(line), std::string::npos) << line << r.out;
     ExecSpec cat;
     cat.command = {"cat"};
     cat.uid = cat.gid = 1000;
@@ -483,7 +541,12 @@ TEST_F(OciDriverTest, OutputThatNobodyReadsStopsTheCommandOnly) {
         if (io::read_file("/proc/" + std::to_string(p) + "/cmdline").value_or("").starts_with("yes")) return p;
       return -1;
     };
-    co_await until([&] { return pid() > 0 && io::read_file("/proc/" + std::to_string(pid()) + "/wchan").value_or("pipe").find("pipe") != std::string::npos; }, "blocked");
+    co_await until(
+        [&] {
+          return pid() > 0 &&
+                 io::read_file("/proc/" + std::to_string(pid()) + "/wchan").value_or("pipe").find("pipe") != std::string::npos;
+        },
+        "blocked");
     auto part = co_await (*session)->read(ExecSession::Stream::output);
     EXPECT_TRUE(part && !part->empty() && part->size() <= 65536u);
     EXPECT_TRUE(co_await (*session)->signal(SIGKILL));

@@ -1,15 +1,16 @@
-// Commands in a running container: `runtime exec --detach` under a virga-shim that dies with us. The streams are the command's own pipes,
-// or the master of its pseudo-terminal: who does not read stops the command, and nothing is buffered here.
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
+// Commands in a running container: `runtime exec --detach` under a virga-shim that dies with us. The streams are the command's own
+// pipes, or the master of its pseudo-terminal: who does not read stops the command, and nothing is buffered here.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -40,7 +41,12 @@ Result<Pipe> make_pipe() {
 
 /// What outlives the session object: a read that waits while the session is destroyed still needs its descriptors.
 struct Session {
-  Session(CorePtr c, std::string d) : core(std::move(c)), dir(std::move(d)), input(core->options.executor), output(core->options.executor), error(core->options.executor) {}
+  Session(CorePtr c, std::string d)
+      : core(std::move(c)),
+        dir(std::move(d)),
+        input(core->options.executor),
+        output(core->options.executor),
+        error(core->options.executor) {}
   CorePtr core;
   std::string dir;
   std::unique_ptr<io::Shim> shim;
@@ -147,7 +153,9 @@ class OciExec final : public ExecSession {
     co_return Result<>{};
   }
 
-  Task<Result<std::string>> read(Stream stream) override { return read_stream(s_, stream == Stream::output ? s_->output : s_->error); }
+  Task<Result<std::string>> read(Stream stream) override {
+    return read_stream(s_, stream == Stream::output ? s_->output : s_->error);
+  }
 
   Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows) override {
     if (!s_->terminal) co_return fail(ErrorKind::invalid, "the command has no terminal");
@@ -200,9 +208,11 @@ Result<io::UniqueFd> take_terminal(int listener) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  if (!connection || ::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0) return fail(ErrorKind::unavailable, "the runtime sent no terminal");
+  if (!connection || ::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
+    return fail(ErrorKind::unavailable, "the runtime sent no terminal");
   const auto* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) return fail(ErrorKind::unavailable, "the runtime sent no terminal");
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int)))
+    return fail(ErrorKind::unavailable, "the runtime sent no terminal");
   int master = -1;
   std::memcpy(&master, CMSG_DATA(header), sizeof master);
   return io::UniqueFd(master);
@@ -218,7 +228,8 @@ Result<> assign(Descriptor& to, io::UniqueFd fd) {
   return {};
 }
 
-Result<> prepare_directory(const std::string& run_dir, const std::string& dir, const std::string& rootfs, const ExecSpec& spec, const HostFacts& facts) {
+Result<> prepare_directory(const std::string& run_dir, const std::string& dir, const std::string& rootfs, const ExecSpec& spec,
+                           const HostFacts& facts) {
   const auto user = find_user(rootfs, spec.uid);
   VIRGA_TRY(auto process, make_process(spec, user.home, user.name, facts));
   VIRGA_TRY(auto document, virga::oci::to_json(process));
@@ -287,7 +298,8 @@ Task<Result<std::unique_ptr<ExecSession>>> start_exec(CorePtr core, GuestPtr gue
     co_return std::make_unique<OciExec>(s);
   }
   co_await clean_up(s);
-  if (launched.error().kind() != ErrorKind::unavailable || said.empty()) co_return fail(std::move(launched).error().wrap("run the command"));
+  if (launched.error().kind() != ErrorKind::unavailable || said.empty())
+    co_return fail(std::move(launched).error().wrap("run the command"));
   co_return fail(ErrorKind::unavailable, fmt::format("run the command: {}", said));
 }
 
@@ -296,8 +308,10 @@ Task<> sweep_exec_sessions(std::string run_dir) {
   const auto names = io::list_directory(top).value_or(std::vector<std::string>());
   for (const auto& name : names) {
     const auto session = top + "/" + name;
-    if (auto gone = co_await io::Shim::sweep(session); !gone) log::warn("an exec session of an earlier daemon stays: {}", gone.error().text());
-    else (void)io::remove_tree(session);
+    if (auto gone = co_await io::Shim::sweep(session); !gone)
+      log::warn("an exec session of an earlier daemon stays: {}", gone.error().text());
+    else
+      (void)io::remove_tree(session);
   }
 }
 

@@ -1,5 +1,5 @@
-// Which OCI runtime works here, found by running a container whose only program is virga-shim itself (static, and without arguments it
-// returns 2); and which known escapes its version is open to.
+// Which OCI runtime works here, found by running a container whose only program is virga-shim itself (static, and without arguments
+// it returns 2); and which known escapes its version is open to.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -55,7 +55,9 @@ const std::vector<Escape>& runc_escapes() {
   static const std::vector<Escape> all{
       {"CVE-2024-21626 (leaked descriptor as working directory)", {{1, 1, 12}}, 1},
       {"CVE-2024-45310 (empty files made on the host)", {{1, 1, 14}, {1, 2, 0}}, 0},
-      {"CVE-2025-31133, CVE-2025-52565, CVE-2025-52881 (masked paths, console and proc writes redirected)", {{1, 2, 8}, {1, 3, 3}, {1, 4, 0}}, 0},
+      {"CVE-2025-31133, CVE-2025-52565, CVE-2025-52881 (masked paths, console and proc writes redirected)",
+       {{1, 2, 8}, {1, 3, 3}, {1, 4, 0}},
+       0},
       {"the /dev symbolic link", {{1, 3, 6}, {1, 4, 3}, {1, 5, 0}}, 0},
   };
   return all;
@@ -76,7 +78,8 @@ int debian_patch_level(std::string_view text) {
 
 Result<> make_root(const std::string& dir, const std::string& program, IdRange ids) {
   VIRGA_CHECK(io::make_directory(dir, 0711));
-  for (const char* sub : {"/rootfs", "/rootfs/dev", "/rootfs/proc", "/rootfs/sys"}) VIRGA_CHECK(io::make_directory(dir + sub, 0755));
+  for (const char* sub : {"/rootfs", "/rootfs/dev", "/rootfs/proc", "/rootfs/sys"})
+    VIRGA_CHECK(io::make_directory(dir + sub, 0755));
   VIRGA_TRY(auto bytes, io::read_file(program));
   VIRGA_CHECK(io::write_file(dir + "/rootfs/init", bytes, 0755));
   for (const char* owned : {"/rootfs", "/rootfs/dev", "/rootfs/proc", "/rootfs/sys", "/rootfs/init"})
@@ -127,7 +130,8 @@ Task<Result<>> run_container(std::string runtime, OciOptions options, HostFacts 
     layout.group("virga").remove_if_empty();
     return io::remove_tree(dir);
   };
-  if (auto cleaned = co_await options.pool.run(clean); !cleaned) log::warn("the container runtime's probe left something: {}", cleaned.error().text());
+  if (auto cleaned = co_await options.pool.run(clean); !cleaned)
+    log::warn("the container runtime's probe left something: {}", cleaned.error().text());
   co_return outcome;
 }
 
@@ -171,7 +175,9 @@ Task<Probe> probe_runtimes(const OciOptions& options, const HostFacts& facts) {
     probe.version = version->substr(0, version->find('\n'));
     probe.warnings.clear();  // those of runtimes that are not used
     for (const auto& escape : known_escapes(*version))
-      probe.warnings.push_back(fmt::format("{} is open to {}; guests keep a user namespace of their own, which blocks most of it: install a newer runtime", probe.version, escape));
+      probe.warnings.push_back(fmt::format(
+          "{} is open to {}; guests keep a user namespace of their own, which blocks most of it: install a newer runtime",
+          probe.version, escape));
     co_return probe;
   }
   if (probe.warnings.empty()) probe.warnings.emplace_back("no OCI runtime is installed: apt-get install runc");

@@ -19,7 +19,8 @@ Result<> prepare_mount_point(const io::Beneath& root, const std::string& name, I
   auto st = root.stat(name);
   if (st && S_ISDIR(st->st_mode)) return {};
   if (st)
-    return fail(Error(ErrorKind::invalid, fmt::format("'/{}' in the instance's root is {}, not a directory", name, S_ISLNK(st->st_mode) ? "a symbolic link" : "a file"))
+    return fail(Error(ErrorKind::invalid, fmt::format("'/{}' in the instance's root is {}, not a directory", name,
+                                                      S_ISLNK(st->st_mode) ? "a symbolic link" : "a file"))
                     .with_hint("the image is broken or hostile: use another one"));
   if (st.error().kind() != ErrorKind::not_found) return fail(std::move(st).error());
   VIRGA_CHECK(root.make_directories(name, 0755));
@@ -28,12 +29,26 @@ Result<> prepare_mount_point(const io::Beneath& root, const std::string& name, I
   return {};
 }
 
+/// The guest's root user walks the whole path: a directory on it that only we may pass would fail deep inside the runtime.
+Result<> check_reachable(const std::string& rootfs, IdRange ids) {
+  for (std::size_t slash = rootfs.find('/', 1); slash != std::string::npos; slash = rootfs.find('/', slash + 1)) {
+    const auto parent = rootfs.substr(0, slash);
+    struct ::stat st{};
+    if (::stat(parent.c_str(), &st) != 0) return fail_errno(errno, fmt::format("reach the instance's root at '{}'", parent));
+    const bool passes = (st.st_mode & S_IXOTH) != 0 || (st.st_uid == ids.base && (st.st_mode & S_IXUSR) != 0);
+    if (!passes)
+      return fail(Error(ErrorKind::denied, fmt::format("the guest may not pass the directory '{}' to its root", parent))
+                      .with_hint(fmt::format("chmod o+x {}", parent)));
+  }
+  return {};
+}
+
 /// A small text file of the guest's; empty where it is none, or absent.
 std::string guest_text(const std::string& rootfs, std::string_view path) {
   auto root = io::Beneath::open(rootfs);
   if (!root) return {};
   auto fd = root->open_file(path, O_RDONLY, io::Beneath::Links::follow_inside);
-  struct ::stat st {};
+  struct ::stat st{};
   if (!fd || ::fstat(fd->get(), &st) != 0 || !S_ISREG(st.st_mode)) return {};
   std::string text;
   char buffer[16384];
@@ -67,17 +82,19 @@ int halt_signal_of(std::string_view program) {
   if (name == "busybox" || name == "procd") return SIGUSR2;
   if (name.starts_with("systemd")) return 34 + 3;  // SIGRTMIN+3 of the C library's numbering, which systemd uses
   if (name == "runit" || name == "runit-init") return SIGCONT;
-  if (name == "init") return SIGPWR;               // System V init's
+  if (name == "init") return SIGPWR;  // System V init's
   return SIGTERM;
 }
 
 Result<InitProgram> prepare_rootfs(const std::string& rootfs, IdRange ids) {
+  VIRGA_CHECK(check_reachable(rootfs, ids));
   VIRGA_TRY(auto root, io::Beneath::open(rootfs));
   for (const char* name : {"dev", "proc", "sys"}) VIRGA_CHECK(prepare_mount_point(root, name, ids));
   auto init = root.open_file("/sbin/init", O_PATH, io::Beneath::Links::follow_inside);
   if (!init)
-    return fail(Error(ErrorKind::invalid, "the instance's root has no '/sbin/init'").with_hint("use an image of a whole distribution: virga runs system containers"));
-  struct ::stat st {};
+    return fail(Error(ErrorKind::invalid, "the instance's root has no '/sbin/init'")
+                    .with_hint("use an image of a whole distribution: virga runs system containers"));
+  struct ::stat st{};
   if (::fstat(init->get(), &st) != 0 || !S_ISREG(st.st_mode) || (st.st_mode & 0111) == 0)
     return fail(ErrorKind::invalid, "'/sbin/init' in the instance's root is not a program");
   char target[4096];
@@ -112,7 +129,8 @@ User find_user(const std::string& rootfs, std::uint32_t uid) {
   if (user.name.empty() && uid == 0) user = {"root", "/root"};
   if (user.name.empty()) user.name = std::to_string(uid);
   auto root = io::Beneath::open(rootfs);
-  const bool there = !user.home.empty() && root && root->open_file(user.home, O_PATH | O_DIRECTORY, io::Beneath::Links::follow_inside);
+  const bool there =
+      !user.home.empty() && root && root->open_file(user.home, O_PATH | O_DIRECTORY, io::Beneath::Links::follow_inside);
   if (!there || user.home.starts_with("/proc")) user.home = "/";
   return user;
 }

@@ -11,12 +11,12 @@
 namespace virga::compute::oci_driver {
 
 struct InitProgram {
-  std::string target;      ///< what /sbin/init is in the end: "/bin/busybox"
-  int halt_signal = 0;     ///< what asks it to shut the guest down
+  std::string target;   ///< what /sbin/init is in the end: "/bin/busybox"
+  int halt_signal = 0;  ///< what asks it to shut the guest down
 };
 
-/// Makes sure that the runtime will find real directories where it mounts /dev, /proc and /sys, and that there is an init. Symbolic links
-/// there are refused: the runtime would follow them. Errors: invalid (names the path), not_found (no root).
+/// Makes sure that the runtime will find real directories where it mounts /dev, /proc and /sys, and that there is an init. Symbolic
+/// links there are refused: the runtime would follow them. Errors: invalid (names the path), not_found (no root).
 Result<InitProgram> prepare_rootfs(const std::string& rootfs, IdRange ids);
 
 /// The signal by which an init of that program name halts: busybox SIGUSR2, systemd SIGRTMIN+3, ... Pure.
