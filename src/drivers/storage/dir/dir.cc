@@ -41,6 +41,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
       images_[volume.image].clones.insert(volume.info.id);
     }
     std::vector<std::string> known;
+    known.reserve(images_.size());
     for (const auto& [fingerprint, image] : images_) known.push_back(fingerprint);
     for (auto& fingerprint : known) VIRGA_CO_CHECK(co_await reap(std::move(fingerprint)));
     co_return Result<>{};
