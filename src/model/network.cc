@@ -9,6 +9,20 @@
 #include "model/name.h"
 
 namespace virga {
+
+Result<> check_dns_domain(std::string_view value) {
+  bool ok = value.size() <= 190;
+  std::size_t at = 0;
+  while (ok && at <= value.size()) {
+    const auto end = std::min(value.find('.', at), value.size());
+    const auto label = value.substr(at, end - at);
+    ok = !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
+         label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == std::string_view::npos;
+    at = end + 1;
+  }
+  return ok ? Result<>{} : fail(ErrorKind::invalid, "write a DNS domain as lab.example");
+}
+
 namespace {
 
 Result<> boolean(std::string_view value) {
@@ -46,19 +60,6 @@ Result<> own_ipv6(std::string_view value) {
   return own_address(value, true);
 }
 
-Result<> domain(std::string_view value) {
-  bool ok = value.size() <= 190;
-  std::size_t at = 0;
-  while (ok && at <= value.size()) {
-    const auto end = std::min(value.find('.', at), value.size());
-    const auto label = value.substr(at, end - at);
-    ok = !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
-         label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == std::string_view::npos;
-    at = end + 1;
-  }
-  return ok ? Result<>{} : fail(ErrorKind::invalid, "write a DNS domain as lab.example");
-}
-
 Result<> mtu(std::string_view value) {
   auto r = parse_integer(value, 1280, 65535);
   return r ? Result<>{} : fail(std::move(r).error());
@@ -72,7 +73,7 @@ Result<> free_text(std::string_view value) {
 
 constexpr std::array<NetworkKeyRule, 9> rules{{
     {"bridge.mtu", "integer", "1500", "largest packet on the bridge and its NICs, in bytes", mtu},
-    {"dns.domain", "string", "virga", "domain of the guests' names", domain},
+    {"dns.domain", "string", "virga", "domain of the guests' names", check_dns_domain},
     {"ipv4.address", "string", "auto when created", "the bridge's IPv4 address with prefix length, 'auto' or 'none'", own_ipv4},
     {"ipv4.dhcp", "bool", "true", "whether guests get their IPv4 addresses by DHCP", boolean},
     {"ipv4.nat", "bool", "false (true when the address was chosen automatically)",

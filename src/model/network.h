@@ -43,6 +43,9 @@ struct NetworkKeyRule {
 };
 std::span<const NetworkKeyRule> network_keys();
 
+/// Labels of letters, digits and dashes, with dots between them. Errors: invalid.
+Result<> check_dns_domain(std::string_view value);
+
 /// Name, type, keys and values. "auto" passes as an address. Errors: invalid, unsupported (type); field "config.<key>", "name",
 /// "type".
 Result<> check(const Network& network);
