@@ -169,7 +169,8 @@ struct Connection : std::enable_shared_from_this<Connection> {
   /// Waits until `what` holds; false when the time ran out or the task was cancelled.
   template <class Predicate>
   Task<bool> wait_until(Predicate what, Milliseconds timeout) {
-    const auto end = std::chrono::steady_clock::now() + timeout;
+    // For ever is no point in time: adding it would overflow.
+    const auto end = std::chrono::steady_clock::now() + (timeout == Milliseconds::max() ? Milliseconds(0) : timeout);
     while (!what()) {
       if (timeout == Milliseconds::max()) {
         if (!co_await changed.wait()) co_return false;
