@@ -146,7 +146,7 @@ class OciDriver final : public Driver, public ExecOps {
     // An init that waits to be started knows no signals yet.
     const int signal = guest->state == State::created ? SIGKILL : guest->remembered.halt_signal;
     auto sent = co_await guest->shim->signal(signal);
-    const auto end = std::chrono::steady_clock::now() + timeout;
+    const auto end = std::chrono::steady_clock::now() + std::min(timeout, Milliseconds(std::chrono::hours(24 * 365)));
     while (guest->state != State::stopped && guest->state != State::absent) {
       const auto left = std::chrono::duration_cast<Milliseconds>(end - std::chrono::steady_clock::now());
       const bool cancelled = co_await is_cancelled();

@@ -199,6 +199,11 @@ TEST_F(OciDriverTest, LivesAndIsTakenAway) {
     EXPECT_EQ(inside.code, 0) << inside.err;
     EXPECT_NE(inside.out.find("0\n         0    1000000      65536\nSeccomp:\t2\n4\n0\ndenied\n"), std::string::npos)
         << inside.out << inside.err;
+    // S50: the init holds its terminal and nothing of ours.
+    for (const auto& fd : fs::directory_iterator("/proc/" + std::to_string(status.pid) + "/fd")) {
+      const auto target = fs::read_symlink(fd).string();
+      EXPECT_TRUE(target.starts_with("/dev/")) << fd.path() << " is " << target;
+    }
     auto stats = co_await driver.stats(s.id);
     EXPECT_TRUE(stats) << stats.error().text();
     if (stats) {
