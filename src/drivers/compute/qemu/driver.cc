@@ -22,7 +22,8 @@ using namespace std::chrono_literals;
 
 constexpr Milliseconds monitor_time{20'000};
 constexpr Milliseconds quit_time{40};
-constexpr Milliseconds nudge_every{3'000};
+constexpr Milliseconds look_every{500};
+constexpr auto press_every = 5s;
 
 std::string remembered_path(const std::string& run_dir) {
   return run_dir + "/guest.json";
@@ -194,19 +195,24 @@ class QemuDriver final : public Driver, public ExecOps {
       }
     }
     const auto end = std::chrono::steady_clock::now() + timeout;
+    auto press_at = std::chrono::steady_clock::now();
     bool agreed = false;
     while (guest->lives()) {
       // Asked again and again: a guest that boots hears neither its power button nor an agent yet.
-      if (guest->state == State::running && !agreed) agreed = co_await ask_to_shut_down(guest);
+      if (guest->state == State::running && !agreed) agreed = co_await ask_agent(guest);
+      if (guest->state == State::running && !agreed && std::chrono::steady_clock::now() >= press_at) {
+        (void)co_await command(guest, "system_powerdown", {}, std::min(timeout, Milliseconds(2'000)));
+        press_at = std::chrono::steady_clock::now() + press_every;
+      }
       const auto left = std::chrono::duration_cast<Milliseconds>(end - std::chrono::steady_clock::now());
       const bool cancelled = co_await is_cancelled();
       if (!guest->lives()) break;
       if (left.count() <= 0 || cancelled) {
         guest->expected = false;
-        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout,
-                       fmt::format("virtual machine '{}' did not shut down within {} ms", id, timeout.count()));
+        auto message = fmt::format("virtual machine '{}' did not shut down within {} ms", id, timeout.count());
+        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout, std::move(message));
       }
-      co_await guest->ended.wait_for(std::min(left, nudge_every));
+      co_await guest->ended.wait_for(agreed ? left : std::min(left, look_every));
     }
     co_return Result<>{};
   }
@@ -335,12 +341,11 @@ class QemuDriver final : public Driver, public ExecOps {
     if (core->find(guest->id) == guest) core->guests.erase(guest->id);
   }
 
-  /// Through the agent where one answers, otherwise by the power button. True: the guest has agreed.
-  static Task<bool> ask_to_shut_down(GuestPtr guest) {
-    if (guest->agent && guest->agent->ready())
-      if (auto agreed = co_await guest->agent->power(agent::Power::off, 2s)) co_return true;
-    if (guest->lives()) (void)co_await command(guest, "system_powerdown", {}, 2s);
-    co_return false;
+  /// True: the guest has agreed to shut down.
+  static Task<bool> ask_agent(GuestPtr guest) {
+    if (!guest->agent || !guest->agent->ready()) co_return false;
+    auto agreed = co_await guest->agent->power(agent::Power::off, 2s);
+    co_return agreed.has_value();
   }
 
   Task<Result<>> switch_to(std::string id, State wanted) {

@@ -39,6 +39,10 @@ struct OwnNetwork : ::testing::Environment {
 class Qemu : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
+    if (const char* given = std::getenv("VIRGA_TEST_BASE")) {  // a process that another one of us looks after
+      base = given;
+      return;
+    }
     char pattern[] = "/tmp/virga-qemu-test-XXXXXX";
     base = ::mkdtemp(pattern);
     fs::permissions(base, fs::perms(0711));
@@ -51,12 +55,16 @@ class Qemu : public ::testing::Test {
       spec.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"};
       auto made = co_await io::check_process(std::move(spec), {.timeout = 300s});
       if (!made) missing = made.error().text();
+      // One file as strict image stores keep it, and one that everybody may read: both must boot.
+      if (made) fs::permissions(base + "/guest/vmlinuz", fs::perms(0600));
     };
     group.spawn("tiny guest", make());
     io.run();
     if (missing.empty() && ::access("/usr/bin/qemu-system-x86_64", X_OK) != 0) missing = "qemu-system-x86_64 is not installed";
   }
-  static void TearDownTestSuite() { fs::remove_all(base); }
+  static void TearDownTestSuite() {
+    if (std::getenv("VIRGA_TEST_BASE") == nullptr) fs::remove_all(base);
+  }
   void SetUp() override {
     if (!missing.empty()) GTEST_SKIP() << missing;
   }
@@ -68,7 +76,11 @@ std::string Qemu::missing;
 
 /// A loop, a driver, and the places of one guest.
 struct World {
-  explicit World(const std::string& base) : id(random_uuid()), home(base + "/" + id) {
+  explicit World(const std::string& base) : World(base, nullptr) {}
+  /// `there`: the home of a world that another process looks after.
+  World(const std::string& base, const char* there)
+      : id(there != nullptr ? fs::path(there).filename().string() : random_uuid()),
+        home(there != nullptr ? there : base + "/" + id) {
     fs::create_directories(home + "/run");
     fs::create_directories(home + "/log");
     fs::permissions(home, fs::perms(0700));
@@ -273,6 +285,12 @@ TEST_F(Qemu, ALifeFromCreateToACleanStop) {
                   i.addresses[0].netmask == "24";
     EXPECT_TRUE(address);
 
+    EXPECT_TRUE((co_await driver->set_limits(world.id, {.cpus = {}, .memory = Bytes(150) << 20, .processes = {}})).has_value());
+    auto more = co_await driver->set_limits(world.id, {.cpus = {}, .memory = Bytes(500) << 20, .processes = {}});
+    EXPECT_EQ(more.error().kind(), ErrorKind::unsupported);
+    auto wider = co_await driver->set_limits(world.id, {.cpus = 4, .memory = Bytes(150) << 20, .processes = {}});
+    EXPECT_EQ(wider.error().kind(), ErrorKind::unsupported);
+
     EXPECT_TRUE((co_await driver->pause(world.id)).has_value());
     EXPECT_EQ(driver->status(world.id).state, State::paused);
     ExecSpec paused_exec;
@@ -321,10 +339,14 @@ TEST_F(Qemu, ForcedEndIsQuickAndAnEndByItselfIsTold) {
     auto driver = co_await world.open();
     auto spec = world.spec(base);
     for (int round = 0; round < 3; ++round) {
+      const auto start = std::chrono::steady_clock::now();
       auto created = co_await driver->create(spec);
       EXPECT_TRUE(created.has_value()) << created.error().text();
       if (!created) co_return;
       EXPECT_TRUE((co_await driver->start(world.id)).has_value());
+      std::printf(
+          "create and start: %lld ms\n",
+          static_cast<long long>(std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - start).count()));
       if (round == 2) break;
       const auto began = std::chrono::steady_clock::now();
       EXPECT_TRUE((co_await driver->remove(world.id)).has_value());
@@ -346,6 +368,98 @@ TEST_F(Qemu, ForcedEndIsQuickAndAnEndByItselfIsTold) {
     co_await driver->shut_down();
   };
   world.run(body());
+}
+
+TEST_F(Qemu, AGuestRebootsInItsQemuAndPowersItselfOff) {
+  World world(base);
+  auto body = [&]() -> Task<> {
+    auto driver = co_await world.open();
+    auto created = co_await driver->create(world.spec(base));
+    EXPECT_TRUE(created.has_value()) << created.error().text();
+    if (!created) co_return;
+    EXPECT_TRUE((co_await driver->start(world.id)).has_value());
+    ExecSpec spec;
+    spec.command = {"sh", "-c", "touch /marker; echo b >/proc/sysrq-trigger; sleep 1000"};
+    auto session = co_await driver->exec()->exec(world.id, std::move(spec));
+    EXPECT_TRUE(session.has_value()) << session.error().text();
+    if (!session) co_return;
+    auto lost = co_await (*session)->wait();
+    EXPECT_EQ(lost.error().kind(), ErrorKind::unavailable) << "its machine went away under it";
+    auto marker = co_await run_in_guest(*driver, world.id, {"ls", "/marker"});
+    EXPECT_EQ(marker.code, 1) << "a fresh boot has a fresh root";
+    EXPECT_EQ(driver->status(world.id).pid, created->pid);
+    EXPECT_TRUE(world.events.empty());
+
+    // The console is the guest's serial port, in both directions.
+    auto console = co_await io::open_console(world.home + "/run");
+    EXPECT_TRUE(console.has_value()) << console.error().text();
+    const std::string line = "\necho con$((40+2))sole\n";
+    EXPECT_EQ(::write(console->get(), line.data(), line.size()), static_cast<ssize_t>(line.size()));
+    while (io::read_file(world.home + "/log/console.log").value_or("").find("con42sole") == std::string::npos)
+      if (!co_await sleep_for(10ms)) co_return;
+
+    // An agent that dies takes its commands along, and the next one is found.
+    auto killer = co_await run_in_guest(*driver, world.id,
+                                        {"sh", "-c", "(sleep 0.2; kill -9 $(pidof virga-agent)) >/dev/null 2>&1 </dev/null &"});
+    EXPECT_EQ(killer.code, 0);
+    ExecSpec sleeper;
+    sleeper.command = {"sleep", "1000"};
+    auto victim = co_await driver->exec()->exec(world.id, std::move(sleeper));
+    if (victim) EXPECT_EQ((co_await (*victim)->wait()).error().kind(), ErrorKind::unavailable);
+    auto next = co_await run_in_guest(*driver, world.id, {"echo", "next"});
+    EXPECT_EQ(next.out, "next\n");
+
+    ExecSpec off;
+    off.command = {"poweroff"};
+    auto going = co_await driver->exec()->exec(world.id, std::move(off));  // how it ends depends on whom init kills first
+    EXPECT_TRUE(going.has_value());
+    while (world.events.empty())
+      if (!co_await sleep_for(5ms)) co_return;
+    EXPECT_EQ(world.events[0].exit_code, 0);
+    EXPECT_FALSE(world.events[0].reboot);
+    EXPECT_TRUE((co_await driver->remove(world.id)).has_value());
+    co_await driver->shut_down();
+  };
+  world.run(body());
+}
+
+/// Run by the next test in a process of its own, which a fault point kills.
+TEST_F(Qemu, DISABLED_CreateAndStart) {
+  World world(base, std::getenv("VIRGA_TEST_GUEST"));
+  auto body = [&]() -> Task<> {
+    auto driver = co_await world.open();
+    EXPECT_TRUE((co_await driver->create(world.spec(base))).has_value());
+  };
+  world.run(body());
+}
+
+TEST_F(Qemu, ADaemonKilledInTheMiddleOfACreateLeavesNothingThatIsNotFound) {
+  for (const std::string point : {"qemu.create.prepared", "qemu.create.started"}) {
+    World world(base);
+    auto body = [&]() -> Task<> {
+      io::ProcessSpec spec;
+      spec.argv = {fs::read_symlink("/proc/self/exe").string(), "--gtest_also_run_disabled_tests",
+                   "--gtest_filter=Qemu.DISABLED_CreateAndStart"};
+      spec.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "VIRGA_FAULT_KILL=" + point, "VIRGA_TEST_GUEST=" + world.home,
+                  "VIRGA_TEST_BASE=" + base};
+      auto daemon = co_await io::run_process(std::move(spec), {.timeout = 120s});
+      EXPECT_TRUE(daemon.has_value()) << daemon.error().text();
+      EXPECT_EQ(daemon->status.signal, SIGKILL) << daemon->out << daemon->err;
+      EXPECT_FALSE(fs::is_empty(world.home + "/run"));
+      auto driver = co_await world.open();
+      auto adopted = co_await driver->adopt(world.id, world.home + "/run");
+      EXPECT_TRUE(adopted.has_value()) << adopted.error().text();
+      EXPECT_EQ(adopted->state, point == "qemu.create.started" ? State::created : State::absent);
+      EXPECT_TRUE((co_await driver->remove(world.id)).has_value());
+      EXPECT_TRUE(fs::is_empty(world.home + "/run"));
+      if (adopted->pid > 0) EXPECT_FALSE(io::process_start_time(adopted->pid).has_value());
+      auto again = co_await driver->create(world.spec(base));
+      EXPECT_TRUE(again.has_value()) << again.error().text();
+      EXPECT_TRUE((co_await driver->remove(world.id)).has_value());
+      co_await driver->shut_down();
+    };
+    world.run(body());
+  }
 }
 
 TEST_F(Qemu, AHangingQemuHoldsNobodyUp) {

@@ -21,6 +21,12 @@ constexpr auto boot_time = 60s;
 constexpr Milliseconds agent_patience{5'000};
 constexpr Milliseconds agent_patience_at_boot{30'000};
 
+/// The agent has closed its port, or went with a reset: its commands end now instead of when another agent appears.
+void lose_agent(Guest& guest) {
+  guest.agent.reset();
+  guest.agent_changed.notify();
+}
+
 void take_event(Guest& guest, const qmp::Event& event) {
   if (event.name == "STOP") {
     if (guest.state == State::running) guest.state = State::paused;
@@ -28,6 +34,10 @@ void take_event(Guest& guest, const qmp::Event& event) {
     if (guest.lives()) guest.state = State::running;
   } else if (event.name == "RESET") {
     guest.booted = std::chrono::steady_clock::now();
+    lose_agent(guest);
+  } else if (event.name == "VSERPORT_CHANGE") {
+    auto* open = event.data.if_contains("open");
+    if (open != nullptr && *open == json::value(false)) lose_agent(guest);
   } else if (event.name == "BLOCK_IO_ERROR") {
     log::warn("virtual machine '{}': a disk fails: {}", guest.id, json::serialize(event.data).substr(0, 300));
   }
