@@ -465,8 +465,15 @@ TEST_F(BridgePackets, DnsmasqThatDiedIsBroughtBack) {
   plug(1, a);
   const auto pid = dnsmasq_pid();
   ASSERT_EQ(shell("kill -9 " + pid).code, 0);
+  EXPECT_TRUE(loop_until([&] { return state.processes() == 1 && dnsmasq_pid() != pid; })) << "the daemon sees to it by itself";
+  const auto first = dnsmasq_pid();
+  await(driver->shut_down());  // now nobody watches: the next daemon's apply does it
+  driver.reset();
+  ASSERT_EQ(shell("kill -9 " + first).code, 0);
+  ASSERT_TRUE(eventually([&] { return state.processes() == 0; }));
+  start("t1");
   ok(await(driver->apply(s)));
-  EXPECT_NE(dnsmasq_pid(), pid);
+  EXPECT_NE(dnsmasq_pid(), first);
   EXPECT_NE(dhcp(a).find("ip=10.77.0.11"), std::string::npos);
   // Its pid file is lost: it is found all the same, there is never a second.
   const auto second = dnsmasq_pid();

@@ -302,7 +302,7 @@ Task<Result<>> Dnsmasq::start(const BridgeSpec& spec, std::vector<std::string> a
   co_return fail(std::move(error));
 }
 
-Task<Result<>> Dnsmasq::ensure(BridgeSpec spec) {
+Task<Result<io::UniqueFd>> Dnsmasq::ensure(BridgeSpec spec) {
   struct Found {
     Result<bool> changed = false;
     std::string old_hosts;
@@ -324,26 +324,29 @@ Task<Result<>> Dnsmasq::ensure(BridgeSpec spec) {
   if (alive && found.running.argv == found.argv) {
     if (changed) VIRGA_CO_CHECK(signal(found.running, SIGHUP));
   } else {
-    if (alive) VIRGA_CO_CHECK(co_await end(std::move(found.running)));
+    if (alive) VIRGA_CO_CHECK(co_await end(std::exchange(found.running, {})));
     auto started = co_await start(spec, found.argv);
     if (!started && started.error().kind() == ErrorKind::unavailable) {
       // Perhaps one of ours whose pid file was lost holds the sockets.
       auto search = [&spec] { return find_by_search(spec); };
       auto strays = co_await pool_.run(search);
-      if (strays.empty()) co_return started;
+      if (strays.empty()) co_return fail(std::move(started).error());
       for (auto& stray : strays) VIRGA_CO_CHECK(co_await end(std::move(stray)));
       started = co_await start(spec, found.argv);
     }
-    if (!started) co_return started;
+    if (!started) co_return fail(std::move(started).error());
   }
   auto release = [&spec, &found] {
+    if (found.running.pid < 0) found.running = find_by_pid_file(spec);
     if (spec.ipv4_cidr.empty() || !spec.ipv4_dhcp) return;
     for (const auto& lease : stale_leases(io::read_file(path(spec, "leases")).value_or(""), found.old_hosts, spec))
       if (auto sent = release_lease(spec, lease); !sent)
         log::warn("release the address {} on '{}': {}", lease.address, spec.bridge, sent.error().text());
   };
   co_await pool_.run(release);
-  co_return Result<>{};
+  if (found.running.pid < 0)
+    co_return fail(ErrorKind::unavailable, fmt::format("dnsmasq for '{}' ended as soon as it had started", spec.bridge));
+  co_return std::move(found.running.pidfd);
 }
 
 Task<Result<>> Dnsmasq::remove(BridgeSpec spec) {

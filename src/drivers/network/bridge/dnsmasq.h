@@ -9,6 +9,7 @@
 
 #include "base/task.h"
 #include "drivers/network/driver.h"
+#include "io/fd.h"
 
 namespace virga::network {
 
@@ -39,8 +40,8 @@ class Dnsmasq {
  public:
   Dnsmasq(BlockingPool& pool, std::string program) : pool_(pool), program_(std::move(program)) {}
   /// Runs, with this configuration; one that does so already is told to read its lists again where they changed.
-  /// Errors: unavailable (not installed, or it does not start: with its words).
-  Task<Result<>> ensure(BridgeSpec spec);
+  /// The process as a pidfd, to be told of its end. Errors: unavailable (not installed, or it does not start: with its words).
+  Task<Result<io::UniqueFd>> ensure(BridgeSpec spec);
   /// Not there any more, nor its files. Absent is success.
   Task<Result<>> remove(BridgeSpec spec);
 

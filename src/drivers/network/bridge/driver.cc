@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <thread>
 
 #include "base/log.h"
@@ -31,6 +32,13 @@ struct BridgeDriver::Impl {
   Dnsmasq dnsmasq;
   AsyncMutex services;  ///< apply and remove, one at a time
   TaskGroup tasks;
+  /// The dnsmasq of each bridge, and the task that waits for its end.
+  struct Service {
+    BridgeSpec spec;
+    TaskGroup::Id watcher = 0;
+  };
+  std::map<std::string, Service> running;
+  bool stopping = false;
   io::UniqueFd changes;  ///< the kernel tells here what happens to nftables
 };
 
@@ -125,16 +133,52 @@ Result<std::unique_ptr<BridgeDriver>> BridgeDriver::create(Executor executor, Op
 BridgeDriver::BridgeDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BridgeDriver::~BridgeDriver() = default;
 
+/// Runs under `services`. Starts what is needed, and the watcher that brings it back should it die.
+Task<Result<>> BridgeDriver::serve(BridgeSpec spec) {
+  VIRGA_CO_TRY(auto pidfd, co_await impl_->dnsmasq.ensure(spec));
+  if (impl_->stopping) co_return Result<>{};
+  auto& service = impl_->running[spec.bridge];
+  impl_->tasks.cancel(service.watcher);
+  service.watcher = impl_->tasks.spawn("watch dnsmasq", watch_service(spec.bridge, std::move(pidfd)));
+  service.spec = std::move(spec);
+  co_return Result<>{};
+}
+
+Task<> BridgeDriver::watch_service(std::string bridge, io::UniqueFd pidfd) {
+  if (!co_await io::wait_readable(pidfd.get())) co_return;
+  for (;;) {
+    auto guard = co_await impl_->services.lock();
+    auto it = impl_->running.find(bridge);
+    // Whoever changes a service cancels its watcher first: a dnsmasq that was replaced or removed is not brought back.
+    if (!guard || co_await is_cancelled() || it == impl_->running.end()) co_return;
+    log::warn("dnsmasq of network '{}' has ended: it is started again", bridge);
+    auto done = co_await serve(it->second.spec);
+    if (done) co_return;
+    log::error("start dnsmasq of network '{}' again: {}", bridge, done.error().text());
+    guard->release();
+    if (!co_await sleep_for(Milliseconds(10'000))) co_return;
+  }
+}
+
 Task<Result<>> BridgeDriver::apply(BridgeSpec spec) {
   VIRGA_CO_TRY(auto guard, co_await impl_->services.lock());
   auto call = [this, &spec] { return impl_->kernel.apply(spec); };
   VIRGA_CO_CHECK(co_await impl_->pool.run(call));
-  if (spec.ipv4_cidr.empty() && spec.ipv6_cidr.empty()) co_return co_await impl_->dnsmasq.remove(std::move(spec));
-  co_return co_await impl_->dnsmasq.ensure(std::move(spec));
+  if (!spec.ipv4_cidr.empty() || !spec.ipv6_cidr.empty()) co_return co_await serve(std::move(spec));
+  forget_service(spec.bridge);
+  co_return co_await impl_->dnsmasq.remove(std::move(spec));
+}
+
+void BridgeDriver::forget_service(const std::string& bridge) {
+  auto it = impl_->running.find(bridge);
+  if (it == impl_->running.end()) return;
+  impl_->tasks.cancel(it->second.watcher);
+  impl_->running.erase(it);
 }
 
 Task<Result<>> BridgeDriver::remove(BridgeSpec spec) {
   VIRGA_CO_TRY(auto guard, co_await impl_->services.lock());
+  forget_service(spec.bridge);
   VIRGA_CO_CHECK(co_await impl_->dnsmasq.remove(spec));
   auto call = [this, &spec] { return impl_->kernel.remove(spec); };
   co_return co_await impl_->pool.run(call);
@@ -176,6 +220,7 @@ Task<Result<std::vector<std::string>>> BridgeDriver::list_nics() {
 }
 
 Task<> BridgeDriver::shut_down() {
+  impl_->stopping = true;  // nobody starts a watcher behind the cancel
   impl_->tasks.cancel();
   co_await impl_->tasks.join();
 }

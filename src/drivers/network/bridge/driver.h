@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "drivers/network/driver.h"
+#include "io/fd.h"
 
 namespace virga::network {
 
@@ -45,6 +46,9 @@ class BridgeDriver final : public Driver {
  private:
   struct Impl;
   explicit BridgeDriver(std::unique_ptr<Impl> impl);
+  Task<Result<>> serve(BridgeSpec spec);
+  Task<> watch_service(std::string bridge, io::UniqueFd pidfd);
+  void forget_service(const std::string& bridge);
   std::unique_ptr<Impl> impl_;
 };
 
