@@ -31,14 +31,17 @@ tl::unexpected<Error> refuse(std::string_view path, std::string_view why) {
   return fail(ErrorKind::invalid, fmt::format("entry '{}': {}", printable(path), why));
 }
 
+constexpr mode_t for_all =
+    0644;  ///< QEMU opens kernels again as the guest's user; nobody else comes as far as the pool's directory
+
 /// A file of ours beside the root: written whole, owned by root.
 class PlainFile {
  public:
-  static Result<PlainFile> create(int directory, const std::string& name) {
+  static Result<PlainFile> create(int directory, const std::string& name, mode_t mode = 0600) {
     PlainFile f;
     if (directory < 0) return f;
     f.fd_.reset(::openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!f.fd_) return fail_errno(errno, fmt::format("create '{}'", name));
+    if (!f.fd_ || ::fchmod(f.fd_.get(), mode) != 0) return fail_errno(errno, fmt::format("create '{}'", name));
     return f;
   }
   Result<> write(Bytes offset, std::span<const char> data) {
@@ -206,7 +209,7 @@ class ImageParts {
     if (limit == 0) return skip(archive, node);
     if (!boot_.insert(name).second) return refuse(node.path, "the name appears twice");
     if (node.size == 0 || node.size > limit) return refuse(node.path, fmt::format("it is empty or larger than {} bytes", limit));
-    if (name != "cmdline") return copy(archive, node, job_.into_fd, name);
+    if (name != "cmdline") return copy(archive, node, job_.into_fd, name, for_all);
     std::string text(node.size, '\0');
     VIRGA_CHECK(archive.data([&](Bytes offset, std::span<const char> piece) -> Result<> {
       std::copy(piece.begin(), piece.end(), text.begin() + static_cast<std::ptrdiff_t>(offset));
@@ -215,12 +218,12 @@ class ImageParts {
     while (text.ends_with('\n')) text.pop_back();
     if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0x20 || c == 0x7f; }))
       return refuse(node.path, "it must be one line of plain text");
-    VIRGA_TRY(auto file, PlainFile::create(job_.into_fd, "cmdline"));
+    VIRGA_TRY(auto file, PlainFile::create(job_.into_fd, "cmdline", for_all));
     return file.write(0, text);
   }
 
-  Result<> copy(Archive& archive, const Node& node, int directory, const std::string& name) {
-    VIRGA_TRY(auto file, PlainFile::create(job_.into_fd < 0 ? -1 : directory, name));
+  Result<> copy(Archive& archive, const Node& node, int directory, const std::string& name, mode_t mode = 0600) {
+    VIRGA_TRY(auto file, PlainFile::create(job_.into_fd < 0 ? -1 : directory, name, mode));
     VIRGA_CHECK(archive.data([&](Bytes offset, std::span<const char> piece) { return file.write(offset, piece); }));
     return file.end(node.size);
   }
