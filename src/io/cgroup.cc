@@ -177,6 +177,14 @@ std::vector<std::string> Cgroup::directories() const {
 }
 
 Result<> Cgroup::create() const {
+  // Somebody may take an empty parent away between two of our steps: not_found is worth another round.
+  for (int round = 0;; ++round) {
+    auto made = create_once();
+    if (made || made.error().kind() != ErrorKind::not_found || round == 8) return made;
+  }
+}
+
+Result<> Cgroup::create_once() const {
   if (layout_.kind_ == CgroupLayout::Kind::none)
     return fail(
         Error(ErrorKind::unsupported, "this host has no control groups mounted").with_hint("mount cgroup2 at /sys/fs/cgroup"));

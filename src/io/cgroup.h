@@ -91,6 +91,7 @@ class Cgroup {
   /// The group's directory in the hierarchy that has `controller`; empty where none has.
   std::string directory(const std::string& controller) const;
   std::vector<std::string> directories() const;
+  Result<> create_once() const;
   Result<> set(const std::string& controller, const char* file, const std::string& text) const;
 
   CgroupLayout layout_;

@@ -14,6 +14,7 @@ namespace virga::compute {
 class Bench {
  public:
   virtual ~Bench() = default;
+  Executor executor;  ///< the test's event loop; set before driver() is called
   /// Why this host cannot run the suite; empty: it can.
   virtual std::string skip() { return {}; }
   /// A driver as a daemon has it after its start; called again for each "restart".

@@ -60,6 +60,7 @@ class ComputeContract : public ::testing::TestWithParam<Case> {
     TaskGroup group(io.get_executor());
     bool finished = false;
     auto test = [&]() -> Task<> {
+      bench->executor = io.get_executor();
       driver = bench->driver();
       driver->on_event([this](GuestEvent e) { events.push_back(e); });
       co_await body();

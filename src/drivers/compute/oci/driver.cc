@@ -74,13 +74,9 @@ Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
   }
   const bool last = core->guests.empty() || (core->guests.size() == 1 && core->guests.begin()->first == id);
   auto removed = co_await core->options.pool.run([group, state = core->runtime_state(id), run_dir, last,
-                                                  parent = core->layout.group("virga/" + core->options.cgroup_tag),
-                                                  top = core->layout.group("virga")]() -> Result<> {
+                                                  parent = core->layout.group("virga/" + core->options.cgroup_tag)]() -> Result<> {
     VIRGA_CHECK(group.remove());
-    if (last) {
-      parent.remove_if_empty();
-      top.remove_if_empty();
-    }
+    if (last) parent.remove_if_empty();
     VIRGA_CHECK(io::remove_tree(state));  // where the runtime has failed to
     if (run_dir.empty()) return {};
     return empty_directory(run_dir);
@@ -194,7 +190,8 @@ class OciDriver final : public Driver, public ExecOps {
 
   Task<Result<>> pause(std::string id) override {
     auto guest = core_->find(id);
-    if (!guest || !runs(guest->state)) co_return fail(ErrorKind::unavailable, fmt::format("container '{}' does not run", id));
+    if (!guest || guest->state == State::absent) co_return fail(ErrorKind::not_found, fmt::format("no container '{}'", id));
+    if (!runs(guest->state)) co_return fail(ErrorKind::unavailable, fmt::format("container '{}' does not run", id));
     auto done = co_await core_->options.pool.run([group = core_->cgroup(id)] { return group.freeze(); });
     if (done && guest->state == State::running) guest->state = State::paused;
     co_return done;
@@ -202,7 +199,8 @@ class OciDriver final : public Driver, public ExecOps {
 
   Task<Result<>> resume(std::string id) override {
     auto guest = core_->find(id);
-    if (!guest || !runs(guest->state)) co_return fail(ErrorKind::unavailable, fmt::format("container '{}' does not run", id));
+    if (!guest || guest->state == State::absent) co_return fail(ErrorKind::not_found, fmt::format("no container '{}'", id));
+    if (!runs(guest->state)) co_return fail(ErrorKind::unavailable, fmt::format("container '{}' does not run", id));
     auto done = co_await core_->options.pool.run([group = core_->cgroup(id)] { return group.thaw(); });
     if (done && guest->state == State::paused) guest->state = State::running;
     co_return done;

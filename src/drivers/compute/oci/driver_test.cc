@@ -412,6 +412,16 @@ TEST_F(OciDriverTest, ADaemonKilledAtAnyMomentLeavesNothingThatStays) {
   }
 }
 
+TEST_F(OciDriverTest, AProbeThatWasCutShortIsTakenAway) {
+  const auto group = io::CgroupLayout::probe().group("virga/" + tag_ + "/probe-0123");
+  ASSERT_TRUE(group.create());
+  ASSERT_TRUE(io::make_directory(base_ + "/oci", 0711));
+  ASSERT_TRUE(io::make_directory(base_ + "/oci/probe-0123", 0711));
+  with_driver([](Driver&) -> Task<> { co_return; });
+  EXPECT_FALSE(group.exists());
+  EXPECT_TRUE(fs::is_empty(base_ + "/oci"));
+}
+
 TEST_F(OciDriverTest, ExecStreamsCodesAndEnvironment) {
   with_driver([this](Driver& driver) -> Task<> {
     auto s = spec();

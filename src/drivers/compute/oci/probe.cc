@@ -88,6 +88,24 @@ Result<> make_root(const std::string& dir, const std::string& program, IdRange i
   return {};
 }
 
+/// The probe's container, cgroup and directory.
+Result<> take_probe_away(const OciOptions& options, const std::string& id) {
+  const auto layout = io::CgroupLayout::probe();
+  const auto group = layout.group("virga/" + options.cgroup_tag + "/" + id);
+  VIRGA_CHECK(group.kill_all());
+  VIRGA_CHECK(group.remove());
+  layout.group("virga/" + options.cgroup_tag).remove_if_empty();
+  return io::remove_tree(options.run_root + "/" + id);
+}
+
+/// Of daemons that were killed while they tried.
+Result<> take_old_probes_away(const OciOptions& options) {
+  VIRGA_TRY(auto names, io::list_directory(options.run_root));
+  for (const auto& name : names)
+    if (name.starts_with("probe-")) VIRGA_CHECK(take_probe_away(options, name));
+  return {};
+}
+
 Task<Result<>> run_container(std::string runtime, OciOptions options, HostFacts facts) {
   const auto id = "probe-" + random_hex(6);
   const auto dir = options.run_root + "/" + id;
@@ -122,14 +140,7 @@ Task<Result<>> run_container(std::string runtime, OciOptions options, HostFacts 
     outcome = std::move(ready);
   }
   co_await shield();
-  auto clean = [&, layout = io::CgroupLayout::probe()]() -> Result<> {
-    auto group = layout.group("virga/" + options.cgroup_tag + "/" + id);
-    VIRGA_CHECK(group.kill_all());
-    VIRGA_CHECK(group.remove());
-    layout.group("virga/" + options.cgroup_tag).remove_if_empty();
-    layout.group("virga").remove_if_empty();
-    return io::remove_tree(dir);
-  };
+  auto clean = [&] { return take_probe_away(options, id); };
   if (auto cleaned = co_await options.pool.run(clean); !cleaned)
     log::warn("the container runtime's probe left something: {}", cleaned.error().text());
   co_return outcome;
@@ -154,6 +165,8 @@ std::vector<std::string> known_escapes(std::string_view text) {
 }
 
 Task<Probe> probe_runtimes(const OciOptions& options, const HostFacts& facts) {
+  if (auto old = co_await options.pool.run([&options] { return take_old_probes_away(options); }); !old)
+    log::warn("an earlier probe of the container runtime stays: {}", old.error().text());
   Probe probe;
   probe.runtime.root = options.run_root;
   for (const auto& name : options.runtimes) {

@@ -58,7 +58,6 @@ Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
       VIRGA_CHECK(group.remove());
       if (last) {
         core->layout.group("virga/" + core->options.cgroup_tag).remove_if_empty();
-        core->layout.group("virga").remove_if_empty();
       }
     }
     return run_dir.empty() ? Result<>{} : empty_directory(run_dir);
