@@ -1,0 +1,110 @@
+// image build: images made on this machine from its own packages.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "apps/virga/editor.h"
+#include "apps/virga/images/images.h"
+
+namespace virga::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path program_directory() {
+  std::error_code ec;
+  auto path = fs::read_symlink("/proc/self/exe", ec);
+  return path.parent_path();
+}
+
+/// The first of these that exists: installed beside the program, or in the source tree of a build directory.
+Result<std::string> find_file(std::string_view what, const std::vector<fs::path>& places) {
+  std::error_code ec;
+  for (const auto& place : places)
+    if (fs::is_regular_file(place, ec)) return fs::weakly_canonical(place, ec).string();
+  std::string looked;
+  for (const auto& place : places) looked += "\n  " + place.string();
+  return fail(Error(ErrorKind::not_found, fmt::format("Can't find {}", what))
+                  .with_hint("looked for:" + looked + "\nVIRGA_SHARE names the directory of virga's shared files"));
+}
+
+Result<std::string> find_script(const std::string& name) {
+  const auto here = program_directory();
+  std::vector<fs::path> places;
+  if (const char* share = std::getenv("VIRGA_SHARE"); share != nullptr && *share != '\0')
+    places.push_back(fs::path(share) / "images" / name);
+  places.push_back(here / "../share/virga/images" / name);
+  places.push_back(here / "../../../share/images" / name);
+  return find_file(fmt::format("the script '{}'", name), places);
+}
+
+Result<std::string> find_agent(const Args& args) {
+  if (auto path = args.text("agent"); !path.empty()) return path;
+  const auto here = program_directory();
+  return find_file("virga-agent", {here / "virga-agent", here / "../lib/virga/virga-agent", here / "../libexec/virga/virga-agent",
+                                   "/usr/lib/virga/virga-agent"});
+}
+
+struct ScratchDirectory {
+  fs::path path;
+  ~ScratchDirectory() {
+    std::error_code ec;
+    if (!path.empty()) fs::remove_all(path, ec);
+  }
+};
+
+Result<> import_built(App& app, const std::string& file, const std::string& alias) {
+  VIRGA_TRY(auto fingerprint, file_fingerprint(file));
+  VIRGA_TRY(auto* api, app.api());
+  if (!api->object(app.url("/1.0/images").segment(fingerprint))) {
+    VIRGA_TRY(fingerprint, import_files(app, {.metadata = file, .rootfs = ""}, {}));
+  }
+  VIRGA_CHECK(set_alias(app, alias, fingerprint, true));
+  app.note(fmt::format("{}: {}", alias, fingerprint));
+  return {};
+}
+
+Result<> build(App& app, const Args& args) {
+  if (args[0] != "tiny")
+    return fail(Error(ErrorKind::not_found, fmt::format("There is no recipe for an image \"{}\"", args[0]))
+                    .with_hint("the only one so far: virga image build tiny"));
+  VIRGA_TRY(auto script, find_script("build-tiny"));
+  VIRGA_TRY(auto agent, find_agent(args));
+  VIRGA_CHECK(app.api());  // before the work, not after
+
+  ScratchDirectory scratch;
+  std::string out = args.text("out");
+  if (out.empty()) {
+    auto name = (fs::temp_directory_path() / "virga-image-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) return fail_errno(errno, "make a temporary directory");
+    scratch.path = out = name;
+  }
+  std::vector<std::string> argv = {script, "--agent", agent, "--out", out};
+  if (auto cache = args.text("cache"); !cache.empty()) argv.insert(argv.end(), {"--cache", cache});
+  VIRGA_TRY(int code, run_program(argv));
+  if (code != 0) return fail(ErrorKind::internal, fmt::format("building the image failed with exit code {}", code));
+  const auto alias = args.text("alias");
+  VIRGA_CHECK(import_built(app, out + "/tiny-container.tar.xz", alias));
+  VIRGA_CHECK(import_built(app, out + "/tiny-vm.tar.xz", alias));
+  return {};
+}
+
+}  // namespace
+
+Command image_build_command() {
+  return {.use = "build tiny",
+          .summary = "Build a small image from packages of this machine",
+          .description = "Makes two images, one for containers and one for virtual machines, and imports both under one alias.",
+          .examples = "virga image build tiny\nvirga launch tiny c1\nvirga launch tiny v1 --vm",
+          .flags = {{"agent", 0, Flag::text, "Path of the virga-agent program to put into the image"},
+                    {"alias", 0, Flag::text, "Alias of the new images", "tiny"},
+                    {"cache", 0, Flag::text, "Directory for downloaded packages"},
+                    {"out", 0, Flag::text, "Directory that keeps the image files"}},
+          .least = 1,
+          .most = 1,
+          .run = build};
+}
+
+}  // namespace virga::cli

@@ -1,0 +1,170 @@
+// image: show, edit, delete and properties; the longer verbs have files of their own.
+#include "apps/virga/images/images.h"
+
+#include <fmt/format.h>
+
+#include "apps/virga/commands.h"
+#include "apps/virga/document.h"
+#include "apps/virga/resource.h"
+#include "apps/virga/values.h"
+
+namespace virga::cli {
+namespace {
+
+const Resource& image_resource() {
+  static const Resource resource{.noun = "image",
+                                 .word = "image",
+                                 .group = "image",
+                                 .base = "/1.0/images",
+                                 .editable = {"auto_update", "properties", "public", "expires_at", "profiles"},
+                                 .shown = {"auto_update", "properties", "public", "expires_at", "profiles"}};
+  return resource;
+}
+
+Result<json::object> image(App& app, const Args& args) {
+  VIRGA_TRY(auto name, local_name(args[0]));
+  VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
+  VIRGA_TRY(auto* api, app.api());
+  return api->object(image_resource().url(app, fingerprint));
+}
+
+Result<> show(App& app, const Args& args) {
+  VIRGA_TRY(auto object, image(app, args));
+  app.print(as_yaml(editable_part(image_resource(), object)));
+  return {};
+}
+
+Result<> edit(App& app, const Args& args) {
+  VIRGA_TRY(auto object, image(app, args));
+  VIRGA_TRY(auto* api, app.api());
+  const auto url = image_resource().url(app, text_of(object, "fingerprint"));
+  return edit_document(app, editable_part(image_resource(), object),
+                       "This is a YAML representation of the image properties.\nLines that begin with '#' are ignored.",
+                       [&](json::object document) -> Result<> {
+                         VIRGA_CHECK(api->send("PUT", url, editable_part(image_resource(), document)));
+                         return {};
+                       });
+}
+
+Result<> remove(App& app, const Args& args) {
+  VIRGA_TRY(auto* api, app.api());
+  for (const auto& word : args.words) {
+    VIRGA_TRY(auto name, local_name(word));
+    VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
+    VIRGA_CHECK(api->run("DELETE", image_resource().url(app, fingerprint)));
+  }
+  return {};
+}
+
+Result<> get_property(App& app, const Args& args) {
+  VIRGA_TRY(auto object, image(app, args));
+  const auto* value = object_of(object, "properties").if_contains(args[1]);
+  if (value == nullptr || !value->is_string()) return fail(ErrorKind::not_found, "Property not found");
+  app.print(std::string(value->get_string()) + "\n");
+  return {};
+}
+
+Result<> change_properties(App& app, const Args& args, const std::function<Result<>(json::object&)>& change) {
+  VIRGA_TRY(auto object, image(app, args));
+  return update(app, image_resource(), text_of(object, "fingerprint"),
+                [&](json::object& editable) { return change(map_in(editable, "properties")); });
+}
+
+Result<> set_property_of(App& app, const Args& args) {
+  return change_properties(app, args, [&](json::object& properties) -> Result<> {
+    properties[args[1]] = args[2];
+    return {};
+  });
+}
+
+Result<> unset_property_of(App& app, const Args& args) {
+  return change_properties(app, args, [&](json::object& properties) -> Result<> {
+    if (properties.erase(args[1]) == 0) return fail(ErrorKind::not_found, "Property not found");
+    return {};
+  });
+}
+
+Flag vm_flag() {
+  return {"vm", 0, Flag::boolean, "Query virtual machine images"};
+}
+
+}  // namespace
+
+Result<std::string> resolve_image(App& app, const std::string& name, bool vm) {
+  VIRGA_TRY(auto* api, app.api());
+  VIRGA_TRY(auto aliases, api->array(app.url("/1.0/images/aliases").query("recursion", "1")));
+  std::string any;
+  for (const auto& alias : objects_of(aliases)) {
+    if (text_of(alias, "name") != name) continue;
+    const bool is_vm = text_of(alias, "type") == "virtual-machine";
+    if (is_vm == vm) return text_of(alias, "target");
+    any = text_of(alias, "target");
+  }
+  return any.empty() ? name : any;
+}
+
+Command image_command() {
+  Command group{
+      .use = "image",
+      .summary = "Manage images",
+      .description =
+          "Instances are created from images.\n\n"
+          "The image unique identifier is the hash (sha-256) of its representation\n"
+          "as a compressed tarball (or for split images, the concatenation of the\n"
+          "metadata and rootfs tarballs).\n\n"
+          "Images can be referenced by their full hash, shortest unique partial\n"
+          "hash or alias name (if one is set).",
+      .examples =
+          "virga image build tiny\n    Make a small image from packages of this machine, for containers and virtual machines\n\n"
+          "virga image import debian.tar.xz --alias debian"};
+  group.children = {
+      image_list_command(),
+      image_info_command(),
+      image_import_command(),
+      image_export_command(),
+      image_build_command(),
+      image_alias_command(),
+      {.use = "show [<remote>:]<image>",
+       .summary = "Show image properties",
+       .flags = {vm_flag()},
+       .least = 1,
+       .most = 1,
+       .run = show},
+      {.use = "edit [<remote>:]<image>",
+       .summary = "Edit image properties",
+       .examples = "virga image edit <image>\n    Launch a text editor to edit the properties\n\nvirga image edit <image> < "
+                   "image.yaml\n    Load the image properties from a YAML file",
+       .flags = {vm_flag()},
+       .least = 1,
+       .most = 1,
+       .run = edit},
+      {.use = "delete [<remote>:]<image> [[<remote>:]<image>...]",
+       .summary = "Delete images",
+       .aliases = {"rm"},
+       .flags = {vm_flag()},
+       .least = 1,
+       .most = any_number,
+       .run = remove},
+      {.use = "get-property [<remote>:]<image> <key>",
+       .summary = "Get image properties",
+       .flags = {vm_flag()},
+       .least = 2,
+       .most = 2,
+       .run = get_property},
+      {.use = "set-property [<remote>:]<image> <key> <value>",
+       .summary = "Set image properties",
+       .flags = {vm_flag()},
+       .least = 3,
+       .most = 3,
+       .run = set_property_of},
+      {.use = "unset-property [<remote>:]<image> <key>",
+       .summary = "Unset image properties",
+       .flags = {vm_flag()},
+       .least = 2,
+       .most = 2,
+       .run = unset_property_of},
+  };
+  return group;
+}
+
+}  // namespace virga::cli

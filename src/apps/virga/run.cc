@@ -1,0 +1,107 @@
+#include "apps/virga/run.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "apps/virga/app.h"
+#include "apps/virga/commands.h"
+#include "apps/virga/text.h"
+#include "apps/virga/version.h"
+#include "base/log.h"
+
+namespace virga::cli {
+namespace {
+
+Result<> show_help(App& app, const Args& args) {
+  VIRGA_TRY(auto path, find_command(app.root(), args.words));
+  app.print(help_text(path));
+  return {};
+}
+
+Command help_command() {
+  return {.use = "help [<command>...]",
+          .summary = "Help about any command",
+          .examples = "virga help launch\nvirga help config device add",
+          .most = any_number,
+          .run = show_help};
+}
+
+/// Words that do not fit: no word at all is a question, a wrong number is an error.
+Result<bool> words_fit(App& app, const Parsed& parsed) {
+  const Command& command = *parsed.path.back();
+  const auto count = static_cast<int>(parsed.args.size());
+  if (count >= command.least && (command.most == any_number || count <= command.most)) return true;
+  if (count == 0) {
+    app.print(help_text(parsed.path));
+    return false;
+  }
+  auto parents = parsed.path;
+  parents.pop_back();
+  return fail(Error(ErrorKind::invalid, "Invalid number of arguments")
+                  .with_hint(fmt::format("Usage: {} {}", full_name(parents), command.use)));
+}
+
+Result<> perform(App& app, const Parsed& parsed) {
+  const Command& command = *parsed.path.back();
+  if (parsed.args.has("version")) {
+    app.print(fmt::format("{}\n", version));
+    return {};
+  }
+  if (parsed.help || !command.run) {
+    app.print(help_text(parsed.path));
+    return {};
+  }
+  VIRGA_TRY(bool fits, words_fit(app, parsed));
+  return fits ? command.run(app, parsed.args) : Result<>();
+}
+
+int report(const Error& error) {
+  std::fflush(stdout);
+  fmt::print(stderr, "{}", error_report(error));
+  return error.kind() == ErrorKind::cancelled ? 130 : 1;
+}
+
+}  // namespace
+
+std::string error_report(const Error& error) {
+  auto out = fmt::format("Error: {}\n", escaped(error.chain()));
+  if (!error.hint().empty()) out += fmt::format("\n{}\n", escaped(error.hint()));
+  return out;
+}
+
+Command root_command() {
+  Command root{.use = "virga",
+               .summary = "Command line client for virga",
+               .description =
+                   "All of virga's features can be driven through the various commands below.\n"
+                   "For help with any of those, simply call them with --help.",
+               .examples =
+                   "virga launch tiny c1\n    Create and start a container from the image \"tiny\"\n\n"
+                   "virga launch tiny v1 --vm -c limits.cpu=2 -c limits.memory=512MiB\n    The same as a virtual machine\n\n"
+                   "virga exec c1 -- ps\nvirga list\nvirga stop c1 && virga delete c1"};
+  root.children = instance_commands();
+  for (auto make :
+       {config_command, profile_command, image_command, storage_command, network_command, project_command, operation_command,
+        monitor_command, query_command, admin_command, remote_command, version_command, help_command})
+    root.children.push_back(make());
+  return root;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const Command root = root_command();
+  auto parsed = parse(root, arguments);
+  if (!parsed) return report(parsed.error());
+  Globals globals{.project = parsed->args.text("project"),
+                  .quiet = parsed->args.has("quiet"),
+                  .debug = parsed->args.has("debug"),
+                  .verbose = parsed->args.has("verbose")};
+  log::configure(globals.debug ? log::Level::debug : globals.verbose ? log::Level::info : log::Level::warn);
+  App app(root, std::move(globals));
+  auto done = perform(app, *parsed);
+  if (!done) return report(done.error());
+  if (std::fflush(stdout) != 0) return report(Error(ErrorKind::unavailable, "cannot write standard output"));
+  return app.exit_code;
+}
+
+}  // namespace virga::cli

@@ -1,0 +1,36 @@
+#include "apps/virga/suggest.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace virga::cli {
+namespace {
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+  for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+  std::iota(d[0].begin(), d[0].end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+    }
+  }
+  return d[a.size()][b.size()];
+}
+
+}  // namespace
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  if (word.size() > 64) return {};
+  std::string best;
+  std::size_t best_distance = std::min<std::size_t>(3, std::max<std::size_t>(2, word.size() / 2 + 1));
+  for (const auto& candidate : candidates) {
+    if (!word.empty() && candidate.starts_with(word)) return candidate;
+    if (auto n = distance(word, candidate); n < best_distance) best_distance = n, best = candidate;
+  }
+  return best;
+}
+
+}  // namespace virga::cli

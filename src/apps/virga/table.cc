@@ -1,0 +1,142 @@
+#include "apps/virga/table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "apps/virga/text.h"
+
+namespace virga::cli {
+namespace {
+
+struct Cell {
+  std::vector<std::string> lines;
+};
+
+std::vector<Cell> cells_of(const Row& row, std::size_t columns) {
+  std::vector<Cell> out;
+  for (std::size_t i = 0; i < columns; ++i) out.push_back({split(i < row.size() ? escaped(row[i]) : std::string(), '\n')});
+  return out;
+}
+
+std::string padded(const std::string& text, std::size_t width, bool centred) {
+  const std::size_t gap = width - std::min(width, display_width(text));
+  const std::size_t left = centred ? gap / 2 : 0;
+  return std::string(left, ' ') + text + std::string(gap - left, ' ');
+}
+
+/// What stands before, between and behind the cells of a line.
+struct Frame {
+  std::string_view before, between, behind;
+};
+constexpr Frame boxed{"| ", " | ", " |"};
+constexpr Frame open{"  ", "  ", "  "};
+
+std::string lines_of(const std::vector<Cell>& cells, const std::vector<std::size_t>& widths, const Frame& frame, bool centred) {
+  std::size_t height = 1;
+  for (const auto& cell : cells) height = std::max(height, cell.lines.size());
+  std::string out;
+  for (std::size_t line = 0; line < height; ++line) {
+    out += frame.before;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      if (i > 0) out += frame.between;
+      out += padded(line < cells[i].lines.size() ? cells[i].lines[line] : std::string(), widths[i], centred);
+    }
+    out += frame.behind;
+    out += '\n';
+  }
+  return out;
+}
+
+std::string rule(const std::vector<std::size_t>& widths) {
+  std::string out = "+";
+  for (auto width : widths) out += std::string(width + 2, '-') + "+";
+  return out + "\n";
+}
+
+std::string csv_field(const std::string& text) {
+  const bool quoted =
+      text.find_first_of(",\"\r\n") != std::string::npos || text == "\\." || (!text.empty() && (text[0] == ' ' || text[0] == '\t'));
+  if (!quoted) return text;
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + "\"";
+}
+
+std::string csv_line(const Row& row) {
+  std::string out;
+  for (std::size_t i = 0; i < row.size(); ++i) out += (i > 0 ? "," : "") + csv_field(escaped(row[i]));
+  return out + "\n";
+}
+
+}  // namespace
+
+Result<OutputFormat> parse_format(std::string_view text) {
+  OutputFormat out;
+  auto parts = split(text, ',');
+  const std::string& name = parts[0];
+  auto bad = [&] { return fail(ErrorKind::invalid, fmt::format("Invalid value \"{}\" for flag \"--format\"", text)); };
+  if (name == "table")
+    out.format = Format::table;
+  else if (name == "compact")
+    out.format = Format::compact;
+  else if (name == "csv")
+    out.format = Format::csv, out.header = false;
+  else if (name == "json")
+    out.format = Format::json;
+  else if (name == "yaml")
+    out.format = Format::yaml;
+  else
+    return bad();
+  if (parts.size() > 2) return bad();
+  if (parts.size() == 2) {
+    if (parts[1] == "header")
+      out.header = true;
+    else if (parts[1] == "noheader")
+      out.header = false;
+    else
+      return bad();
+  }
+  return out;
+}
+
+std::string render_table(const OutputFormat& format, const std::vector<std::string>& headers, const std::vector<Row>& rows) {
+  std::string out;
+  if (format.format == Format::csv) {
+    if (format.header) out += csv_line(headers);
+    for (const auto& row : rows) out += csv_line(row);
+    return out;
+  }
+  std::vector<std::size_t> widths(headers.size(), 0);
+  std::vector<std::vector<Cell>> all;
+  if (format.header) all.push_back(cells_of(headers, headers.size()));
+  for (const auto& row : rows) all.push_back(cells_of(row, headers.size()));
+  for (const auto& cells : all)
+    for (std::size_t i = 0; i < cells.size(); ++i)
+      for (const auto& line : cells[i].lines) widths[i] = std::max(widths[i], display_width(line));
+
+  const bool box = format.format == Format::table;
+  const Frame& frame = box ? boxed : open;
+  if (box) out += rule(widths);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    out += lines_of(all[i], widths, frame, format.header && i == 0);
+    if (box) out += rule(widths);
+  }
+  return out;
+}
+
+void sort_naturally(std::vector<Row>& rows) {
+  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) {
+      if (a[i].empty() != b[i].empty()) return b[i].empty();
+      if (natural_less(a[i], b[i])) return true;
+      if (natural_less(b[i], a[i])) return false;
+    }
+    return a.size() < b.size();
+  });
+}
+
+}  // namespace virga::cli
