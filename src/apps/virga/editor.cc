@@ -54,13 +54,18 @@ struct ScratchFile {
 
 }  // namespace
 
-Result<int> run_program(const std::vector<std::string>& argv) {
+Result<int> run_program(const std::vector<std::string>& argv, const std::string& output_path) {
   std::vector<char*> arguments;
   for (const auto& word : argv) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  if (!output_path.empty())
+    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   pid_t pid = 0;
-  if (int e = ::posix_spawnp(&pid, arguments[0], nullptr, nullptr, arguments.data(), environ); e != 0)
-    return fail_errno(e, fmt::format("cannot run '{}'", argv[0]));
+  const int error = ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return fail_errno(error, fmt::format("cannot run '{}'", argv[0]));
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0)
     if (errno != EINTR) return fail_errno(errno, "wait for a program");

@@ -15,8 +15,8 @@ Result<std::string> edit_text(const std::string& text);
 /// Errors: cancelled (the input ended).
 Result<> wait_for_enter(std::string_view prompt);
 
-/// Runs a program with our standard streams, without a shell; argv[0] is looked up in PATH. Returns its exit code. Errors:
-/// not_found.
-Result<int> run_program(const std::vector<std::string>& argv);
+/// Runs a program with our standard streams, without a shell; argv[0] is looked up in PATH. Where a path is given, what it prints
+/// goes to that file. Returns its exit code. Errors: not_found.
+Result<int> run_program(const std::vector<std::string>& argv, const std::string& output_path = {});
 
 }  // namespace virga::cli

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "apps/virga/editor.h"
 #include "apps/virga/images/images.h"
@@ -55,14 +56,14 @@ struct ScratchDirectory {
   }
 };
 
-Result<> import_built(App& app, const std::string& file, const std::string& alias) {
+Result<> import_built(App& app, const std::string& kind, const std::string& file, const std::string& alias) {
   VIRGA_TRY(auto fingerprint, file_fingerprint(file));
   VIRGA_TRY(auto* api, app.api());
   if (!api->object(app.url("/1.0/images").segment(fingerprint))) {
     VIRGA_TRY(fingerprint, import_files(app, {.metadata = file, .rootfs = ""}, {}));
   }
   VIRGA_CHECK(set_alias(app, alias, fingerprint, true));
-  app.note(fmt::format("{}: {}", alias, fingerprint));
+  app.note(fmt::format("Image {} ({}) imported with fingerprint: {}", alias, kind, fingerprint));
   return {};
 }
 
@@ -82,12 +83,19 @@ Result<> build(App& app, const Args& args) {
     scratch.path = out = name;
   }
   std::vector<std::string> argv = {script, "--agent", agent, "--out", out};
-  if (auto cache = args.text("cache"); !cache.empty()) argv.insert(argv.end(), {"--cache", cache});
-  VIRGA_TRY(int code, run_program(argv));
+  for (const char* flag : {"cache", "kind"})
+    if (auto value = args.text(flag); !value.empty()) argv.insert(argv.end(), {std::string("--") + flag, value});
+  const auto report = out + "/built";
+  VIRGA_TRY(int code, run_program(argv, report));
   if (code != 0) return fail(ErrorKind::internal, fmt::format("building the image failed with exit code {}", code));
-  const auto alias = args.text("alias");
-  VIRGA_CHECK(import_built(app, out + "/tiny-container.tar.xz", alias));
-  VIRGA_CHECK(import_built(app, out + "/tiny-vm.tar.xz", alias));
+  // One line for each image: its kind and its path.
+  std::ifstream lines(report);
+  int imported = 0;
+  for (std::string kind, path; lines >> kind && std::getline(lines >> std::ws, path); ++imported)
+    VIRGA_CHECK(import_built(app, kind, path, args.text("alias")));
+  std::error_code ec;
+  fs::remove(report, ec);
+  if (imported == 0) return fail(ErrorKind::internal, "the build script made no image");
   return {};
 }
 
@@ -101,6 +109,7 @@ Command image_build_command() {
           .flags = {{"agent", 0, Flag::text, "Path of the virga-agent program to put into the image"},
                     {"alias", 0, Flag::text, "Alias of the new images", "tiny"},
                     {"cache", 0, Flag::text, "Directory for downloaded packages"},
+                    {"kind", 0, Flag::text, "Build only one of them: container or virtual-machine"},
                     {"out", 0, Flag::text, "Directory that keeps the image files"}},
           .least = 1,
           .most = 1,
