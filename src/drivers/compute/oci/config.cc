@@ -132,6 +132,7 @@ bool is_environment_name(std::string_view name) {
 
 std::vector<std::string> to_list(const std::map<std::string, std::string>& environment) {
   std::vector<std::string> out;
+  out.reserve(environment.size());
   for (const auto& [name, value] : environment) out.push_back(name + "=" + value);
   return out;
 }

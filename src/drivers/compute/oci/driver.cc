@@ -72,11 +72,8 @@ Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
     if (!deleted || deleted->status.code != 0)
       log::debug("the runtime did not delete '{}': {}", id, deleted ? deleted->err : deleted.error().text());
   }
-  const bool last = core->guests.empty() || (core->guests.size() == 1 && core->guests.begin()->first == id);
-  auto removed = co_await core->options.pool.run([group, state = core->runtime_state(id), run_dir, last,
-                                                  parent = core->layout.group("virga/" + core->options.cgroup_tag)]() -> Result<> {
+  auto removed = co_await core->options.pool.run([group, state = core->runtime_state(id), run_dir]() -> Result<> {
     VIRGA_CHECK(group.remove());
-    if (last) parent.remove_if_empty();
     VIRGA_CHECK(io::remove_tree(state));  // where the runtime has failed to
     if (run_dir.empty()) return {};
     return empty_directory(run_dir);
@@ -112,7 +109,7 @@ class OciDriver final : public Driver, public ExecOps {
       co_await shield();
       if (auto undone = co_await take_away(core_, spec.id, spec.run_dir); !undone)
         log::warn("container '{}' could not be taken away after a failed start: {}", spec.id, undone.error().text());
-      forget(guest);
+      co_await forget(guest);
       co_return fail(std::move(made).error().wrap(fmt::format("create container '{}'", spec.name)));
     }
     co_return status(spec.id);
@@ -168,7 +165,7 @@ class OciDriver final : public Driver, public ExecOps {
     if (guest->shim && guest->state != State::stopped) (void)co_await guest->shim->signal(SIGKILL);
     auto removed = co_await take_away(core_, id, guest->run_dir);
     if (!removed) co_return fail(std::move(removed).error().wrap(fmt::format("remove container '{}'", id)));
-    forget(guest);
+    co_await forget(guest);
     co_return Result<>{};
   }
 
@@ -275,11 +272,14 @@ class OciDriver final : public Driver, public ExecOps {
   }
 
  private:
-  void forget(const GuestPtr& guest) {
+  Task<> forget(GuestPtr guest) {
     guest->state = State::absent;
     guest->shim.reset();
     guest->ended.notify();
     if (core_->find(guest->id) == guest) core_->guests.erase(guest->id);
+    if (core_->guests.empty())
+      co_await core_->options.pool.run(
+          [parent = core_->layout.group("virga/" + core_->options.cgroup_tag)] { parent.remove_if_empty(); });
   }
 
   Task<Result<>> create_steps(GuestPtr guest, GuestSpec spec) {

@@ -412,6 +412,32 @@ TEST_F(OciDriverTest, ADaemonKilledAtAnyMomentLeavesNothingThatStays) {
   }
 }
 
+TEST_F(OciDriverTest, ManyAtOnce) {
+  with_driver([this](Driver& driver) -> Task<> {
+    constexpr int guests = 10;
+    std::vector<GuestSpec> specs;
+    for (int i = 0; i < guests; ++i) specs.push_back(spec());
+    int works = 0;
+    auto life = [&](GuestSpec s) -> Task<> {
+      if (!co_await launch(driver, s)) co_return;
+      for (int i = 0; i < 3; ++i) {
+        auto r = co_await shell(driver, s.id, "echo $((40+2)); exit 5");
+        EXPECT_EQ(r.out, "42\n") << r.err;
+        works += r.code == 5;
+      }
+      EXPECT_TRUE(co_await driver.pause(s.id));
+      EXPECT_TRUE(co_await driver.resume(s.id));
+      auto removed = co_await driver.remove(s.id);
+      EXPECT_TRUE(removed) << removed.error().text();
+    };
+    TaskGroup group(co_await current_executor());
+    for (const auto& s : specs) group.spawn("life", life(s));
+    co_await group.join();
+    EXPECT_EQ(works, guests * 3);
+    for (const auto& s : specs) expect_gone(s, -1);
+  });
+}
+
 TEST_F(OciDriverTest, AProbeThatWasCutShortIsTakenAway) {
   const auto group = io::CgroupLayout::probe().group("virga/" + tag_ + "/probe-0123");
   ASSERT_TRUE(group.create());
