@@ -69,6 +69,8 @@ struct BridgeState {
 class Driver {
  public:
   virtual ~Driver() = default;
+  /// Whether this host has IPv6 at all; where not, networks are made without.
+  virtual bool has_ipv6() const { return true; }
   /// Makes bridge, addresses, NAT, filter rules, DHCP and DNS match. Leases are taken up without interrupting service.
   /// Errors: exists (the interface is there and is not ours), invalid, unavailable.
   virtual Task<Result<>> apply(BridgeSpec spec) = 0;

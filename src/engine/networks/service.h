@@ -136,6 +136,8 @@ class Networks {
   Task<> shut_down();
 
  private:
+  template <class Target>
+  Task<Result<>> plug_target(std::string uuid, std::string device, Target target, std::uint32_t mtu);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -133,6 +133,10 @@ Result<std::unique_ptr<BridgeDriver>> BridgeDriver::create(Executor executor, Op
 BridgeDriver::BridgeDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BridgeDriver::~BridgeDriver() = default;
 
+bool BridgeDriver::has_ipv6() const {
+  return io::exists("/proc/sys/net/ipv6");
+}
+
 /// Runs under `services`. Starts what is needed, and the watcher that brings it back should it die.
 Task<Result<>> BridgeDriver::serve(BridgeSpec spec) {
   VIRGA_CO_TRY(auto pidfd, co_await impl_->dnsmasq.ensure(spec));

@@ -29,6 +29,7 @@ class BridgeDriver final : public Driver {
   static Result<std::unique_ptr<BridgeDriver>> create(Executor executor, Options options);
   ~BridgeDriver() override;
 
+  bool has_ipv6() const override;
   Task<Result<>> apply(BridgeSpec spec) override;
   Task<Result<>> remove(BridgeSpec spec) override;
   Task<Result<>> plug_tap(NicSpec nic, TapTarget target) override;
