@@ -13,6 +13,11 @@ if(VIRGA_SANITIZE)
   target_link_options(virga_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
+if(VIRGA_FUZZ)
+  target_compile_options(virga_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+  target_link_options(virga_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
 # virga_library(NAME DIR [LINK targets...] [TEST targets...]): DIR is below src/ and is not searched recursively; TEST is what only the
 # tests need.
 function(virga_library name dir)

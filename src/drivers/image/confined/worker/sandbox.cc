@@ -49,7 +49,7 @@ Result<> set_limit(__rlimit_resource resource, rlim_t value, std::string_view na
   return {};
 }
 
-Bytes mapped_now() {
+[[maybe_unused]] Bytes mapped_now() {
   auto text = io::read_file("/proc/self/statm").value_or("0");
   return std::strtoull(text.c_str(), nullptr, 10) * static_cast<Bytes>(::sysconf(_SC_PAGESIZE));
 }
