@@ -528,6 +528,24 @@ TEST_F(BridgePackets, RemoveLeavesNothing) {
   EXPECT_TRUE(state.empty());
 }
 
+/// A kill between making an interface and naming it in its alias.
+TEST_F(BridgePackets, WhatWasLeftWithoutAnAliasIsStillOurs) {
+  GuestNamespace a;
+  ok(await(driver->apply(spec())));
+  plug(1, a);
+  ok(await(driver->plug_tap(nic(2), {.owner = 0})));
+  shell("ip link set vt0 alias \"\"; ip link set vtn1 alias \"\"");
+  ok(await(driver->apply(spec())));
+  EXPECT_EQ(await(driver->list_nics())->size(), 2u);
+  ok(await(driver->plug_namespace(nic(1), {.pid = a.pid(), .guest_name = "eth0"})));
+  shell("ip link set vt0 alias \"\"; ip link set vtn1 alias \"\"");
+  for (const char* name : {"vtn1", "vtn2"}) ok(await(driver->unplug(name)));
+  EXPECT_TRUE(await(driver->list_nics())->empty());
+  ok(await(driver->remove(spec())));
+  EXPECT_EQ(shell("nft list ruleset").out, "");
+  EXPECT_EQ(shell("ip -o link | wc -l").out, "1\n") << shell("ip -o link").out;
+}
+
 TEST_F(BridgePackets, TwoDaemonsDoNotMeet) {
   GuestNamespace a, b;
   shell("nft add table inet mine; nft add chain inet mine c");
