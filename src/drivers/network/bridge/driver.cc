@@ -25,9 +25,16 @@ namespace virga::network {
 
 struct BridgeDriver::Impl {
   Impl(Executor ex, Options o)
-      : options(std::move(o)), pool("network", 1), kernel(options.tag), dnsmasq(pool, options.dnsmasq), services(ex), tasks(ex) {}
+      : options(std::move(o)),
+        pool("network", 1),
+        deletions("unplug", 4),
+        kernel(options.tag),
+        dnsmasq(pool, options.dnsmasq),
+        services(ex),
+        tasks(ex) {}
   Options options;
   BlockingPool pool;  ///< one thread: the kernel part is used by nobody else
+  BlockingPool deletions;
   BridgeKernel kernel;
   Dnsmasq dnsmasq;
   AsyncMutex services;  ///< apply and remove, one at a time
@@ -198,9 +205,19 @@ Task<Result<>> BridgeDriver::plug_namespace(NicSpec nic, NamespaceTarget target)
   co_return co_await impl_->pool.run(call);
 }
 
+/// An interface takes the kernel some 20 ms to delete; several at once wait for the same. Others plug meanwhile.
 Task<Result<>> BridgeDriver::unplug(std::string host_name) {
-  auto call = [this, &host_name] { return impl_->kernel.unplug(host_name); };
-  co_return co_await impl_->pool.run(call);
+  auto begin = [this, &host_name] { return impl_->kernel.begin_unplug(host_name); };
+  VIRGA_CO_TRY(const bool there, co_await impl_->pool.run(begin));
+  if (there) {
+    auto erase = [&host_name]() -> Result<> {
+      VIRGA_TRY(auto netlink, io::Netlink::open());
+      return netlink.delete_link(host_name);
+    };
+    VIRGA_CO_CHECK(co_await impl_->deletions.run(erase));
+  }
+  auto end = [this, &host_name] { return impl_->kernel.end_unplug(host_name); };
+  co_return co_await impl_->pool.run(end);
 }
 
 Task<Result<BridgeState>> BridgeDriver::observe(std::string bridge) {

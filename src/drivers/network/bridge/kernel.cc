@@ -301,21 +301,26 @@ Result<> BridgeKernel::plug(const NicSpec& spec, const NicTarget& target) {
 }
 
 Result<> BridgeKernel::unplug(const std::string& host_name) {
-  VIRGA_TRY(auto name, InterfaceName::parse(host_name));
+  VIRGA_TRY(const bool there, begin_unplug(host_name));
+  if (there) VIRGA_CHECK(netlink_->delete_link(host_name));
+  return end_unplug(host_name);
+}
+
+// The link goes first: it is never up without its rules. Rules of a link that is gone hurt nobody, and the next start clears them.
+Result<bool> BridgeKernel::begin_unplug(const std::string& host_name) {
+  VIRGA_CHECK(InterfaceName::parse(host_name));
   VIRGA_CHECK(open());
   VIRGA_TRY(auto link, netlink_->find_link(host_name));
-  if (link && !owned(*link)) return {};
-  std::vector<NicRules> known;
-  if (auto it = nics_.find(host_name); it != nics_.end()) known.push_back(it->second);
-  if (link)
-    if (auto rules = nic_of(*link)) known.push_back(std::move(*rules));
-  // Down before its rules go: there is no moment in which it is up without them.
-  if (link && link->up)
-    if (auto down = netlink_->set_link(host_name, {.up = false}); !down && down.error().kind() != ErrorKind::not_found) return down;
-  for (const auto& rules : known)
-    if (auto done = nft_->run(writer_.remove_nic(rules)); !done && done.error().kind() != ErrorKind::not_found) return done;
-  if (link) VIRGA_CHECK(netlink_->delete_link(host_name));
-  nics_.erase(host_name);
+  if (!link || !owned(*link)) return false;
+  if (auto rules = nic_of(*link)) nics_.insert_or_assign(host_name, std::move(*rules));
+  return true;
+}
+
+Result<> BridgeKernel::end_unplug(const std::string& host_name) {
+  if (auto it = nics_.find(host_name); it != nics_.end()) {
+    if (auto done = nft_->run(writer_.remove_nic(it->second)); !done && done.error().kind() != ErrorKind::not_found) return done;
+    nics_.erase(it);
+  }
   return drop_empty_tables();
 }
 

@@ -31,6 +31,10 @@ class BridgeKernel {
   Result<> remove(const BridgeSpec& spec);
   Result<> plug(const NicSpec& spec, const NicTarget& target);
   Result<> unplug(const std::string& host_name);
+  /// The same in parts, for who deletes the interface elsewhere, which takes the kernel some 20 ms: true where there is one to
+  /// delete.
+  Result<bool> begin_unplug(const std::string& host_name);
+  Result<> end_unplug(const std::string& host_name);
   Result<BridgeState> observe(const std::string& bridge);
   Result<std::vector<std::string>> subnets();
   Result<bool> interface_exists(const std::string& name);
