@@ -77,6 +77,13 @@ Result<Answer> answer_of(Result<io::ProcessOutput> output) {
   return answer;
 }
 
+constexpr int no_such_program = 127;
+
+Error missing(std::string_view tool, std::string_view package) {
+  return Error(ErrorKind::unsupported, fmt::format("'{}' is not installed", tool))
+      .with_hint(fmt::format("install the package {}", package));
+}
+
 /// The words of a tool that failed, in one line.
 std::string last_line(std::string_view text) {
   while (text.ends_with('\n')) text.remove_suffix(1);
@@ -169,6 +176,7 @@ class ConfinedReader final : public Reader {
     char text[4096];
     const auto n = ::pread(words.get(), text, sizeof text, 0);
     const auto line = last_line({text, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
+    if (status && status->code == no_such_program) co_return fail(missing("sqfs2tar", "squashfs-tools-ng"));
     if (status && status->signal == 0 && status->code != 0 && (answer || answer.error().kind() == ErrorKind::invalid))
       co_return fail(ErrorKind::invalid, "malformed squashfs: " + line);
     if (!answer) co_return fail(std::move(answer).error());
@@ -190,6 +198,7 @@ class ConfinedReader final : public Reader {
     auto output = co_await io::run_process(std::move(spec), {.timeout = limits.timeout, .max_output = 64u << 10});
     if (!output) co_return fail(std::move(output).error().wrap("convert the disk"));
     if (output->status.signal != 0) co_return fail(ended_by(output->status.signal));
+    if (output->status.code == no_such_program) co_return fail(missing("qemu-img", "qemu-utils"));
     if (output->status.code != 0) {
       const auto words = last_line(output->err);
       const bool full = words.find("No space left") != std::string::npos;
