@@ -24,6 +24,8 @@ constexpr Milliseconds monitor_time{20'000};
 constexpr Milliseconds quit_time{40};
 constexpr Milliseconds look_every{500};
 constexpr auto press_every = 5s;
+/// What a caller means by "for ever", without overflowing the clock.
+constexpr Milliseconds longest_wait = std::chrono::hours(24 * 365);
 
 std::string remembered_path(const std::string& run_dir) {
   return run_dir + "/guest.json";
@@ -193,7 +195,7 @@ class QemuDriver final : public Driver, public ExecOps {
         co_return fail(std::move(resumed).error().wrap(fmt::format("stop virtual machine '{}'", id)));
       }
     }
-    const auto end = std::chrono::steady_clock::now() + timeout;
+    const auto end = std::chrono::steady_clock::now() + std::min(timeout, longest_wait);
     auto press_at = std::chrono::steady_clock::now();
     bool agreed = false;
     while (guest->lives()) {
@@ -349,7 +351,8 @@ class QemuDriver final : public Driver, public ExecOps {
 
   Task<Result<>> switch_to(std::string id, State wanted) {
     auto guest = core_->find(id);
-    if (!guest || (guest->state != State::running && guest->state != State::paused))
+    if (!guest) co_return fail(ErrorKind::not_found, fmt::format("no virtual machine '{}'", id));
+    if (guest->state != State::running && guest->state != State::paused)
       co_return fail(ErrorKind::unavailable, fmt::format("virtual machine '{}' does not run", id));
     VIRGA_CO_TRY(auto turn, co_await guest->lock.lock());
     if (guest->state == wanted) co_return Result<>{};

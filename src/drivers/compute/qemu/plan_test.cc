@@ -58,7 +58,7 @@ std::string show(const Plan& plan) {
 
 /// VIRGA_UPDATE_GOLDEN=1 writes the files anew; look at the difference before committing it.
 void expect_golden(const std::string& name, const std::string& text) {
-  const auto path = std::filesystem::path(VIRGA_SOURCE_DIR "/drivers/compute/qemu/golden") / name;
+  const auto path = std::filesystem::path(VIRGA_SOURCE_DIR "/drivers/compute/qemu/testdata") / name;
   if (std::getenv("VIRGA_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << text;
   std::ifstream file(path);
   std::stringstream expected;
