@@ -19,11 +19,15 @@ if(VIRGA_FUZZ)
   target_link_options(virga_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
-# virga_library(NAME DIR [LINK targets...] [TEST targets...]): DIR is below src/ and is not searched recursively; TEST is what only the
-# tests need.
+# virga_library(NAME DIR [SUBFOLDERS] [LINK targets...] [TEST targets...]): DIR is below src/ and is searched recursively only with
+# SUBFOLDERS; TEST is what only the tests need.
 function(virga_library name dir)
-  cmake_parse_arguments(A "NO_PCH" "" "LINK;TEST" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cc)
+  cmake_parse_arguments(A "NO_PCH;SUBFOLDERS" "" "LINK;TEST" ${ARGN})
+  set(search GLOB)
+  if(A_SUBFOLDERS)
+    set(search GLOB_RECURSE)
+  endif()
+  file(${search} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cc)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
