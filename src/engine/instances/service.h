@@ -19,6 +19,7 @@
 
 namespace virga {
 class Store;
+struct Transaction;
 }
 
 namespace virga::engine {
@@ -109,6 +110,7 @@ class Instances {
     compute::Driver& vms;
     const Clock& clock;
     std::string state_dir;
+    std::string boot_id;                              ///< of the running kernel: a new one means that the host was restarted
   };
 
   explicit Instances(Parts parts, Executor executor);
@@ -125,6 +127,12 @@ class Instances {
   std::vector<std::string> users_of_network(const std::string& name) const;
   std::vector<std::string> users_of_pool(const std::string& name) const;
   std::vector<std::string> users_of_project(const std::string& name) const;
+  /// Whether all instances that use a profile could live with this version of it. Errors: invalid, naming the first that could not.
+  Result<> check_profile(const Profile& next) const;
+  /// Adds the documents of the instances that use a profile, with its new name. Errors: busy.
+  Result<> rename_profile(const Profile& old, const std::string& new_name, Transaction& transaction) const;
+  /// Merges a changed profile into the instances that use it.
+  void profile_changed(const std::string& project, const std::string& name);
 
   // Changes. What can be said at once (a wrong field, a name that is taken, an instance that is busy) is the returned error; the rest is the
   // operation's.
@@ -137,9 +145,9 @@ class Instances {
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
 
   // Life of the service. Order: load(), journal.recover(), resume().
-  /// Reads the documents and registers how journal rows are taken up again.
+  /// Reads the documents, registers how journal rows are taken up again, and adopts the guests that run.
   Task<Result<>> load();
-  /// Adopts guests that run, clears up after those that ended meanwhile, starts what is to be started with the host.
+  /// Clears up after guests that ended meanwhile and starts what is to be started with the host.
   Task<Result<>> resume();
   /// Lets go of the guests, which run on.
   Task<> shut_down();

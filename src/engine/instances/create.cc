@@ -1,0 +1,225 @@
+// Creating an instance from an image.
+#include <fmt/format.h>
+
+#include <array>
+#include <filesystem>
+
+#include "base/random.h"
+#include "engine/images/service.h"
+#include "engine/instances/impl.h"
+#include "engine/networks/service.h"
+#include "engine/pools/service.h"
+#include "engine/profiles/service.h"
+#include "engine/projects/service.h"
+#include "model/name.h"
+
+namespace virga::engine {
+namespace {
+
+/// Two words and a number: a name that can be said aloud.
+std::string made_up_name() {
+  static constexpr std::array<std::string_view, 16> first{"amber", "brisk", "calm", "clear", "deft", "eager", "fleet", "gentle", "keen", "light", "merry", "plain", "quick", "sunny", "tidy", "warm"};
+  static constexpr std::array<std::string_view, 16> second{"cirrus", "drizzle", "finch", "harbor", "heron", "island", "lark", "maple", "meadow", "otter", "pebble", "river", "robin", "sparrow", "willow", "wren"};
+  const auto hex = random_hex(4);
+  const auto n = std::stoul(hex, nullptr, 16);
+  return fmt::format("{}-{}-{}", first[n & 15], second[(n >> 4) & 15], (n >> 8) % 1000);
+}
+
+}  // namespace
+
+Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
+  auto instance = std::make_shared<const Instance>(std::move(created));
+  Procedure p;
+  p.kind = "instance-create";
+  p.id = std::move(id);
+  p.arguments = {{"instance", encode(*instance)}};
+  p.on_recovery = OnRecovery::undo;
+  p.intent.expect(document_key(instance->project, instance->name), 0);
+  p.steps.push_back({"image",
+                     [this, instance]() -> Task<Result<>> {
+                       VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+                       co_return co_await parts.images.ensure_unpacked(*storage, instance->image);
+                     },
+                     {}});
+  p.steps.push_back({"volume",
+                     [this, instance]() -> Task<Result<>> {
+                       VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+                       auto* clones = storage->clones();
+                       if (clones == nullptr) co_return fail(ErrorKind::unsupported, fmt::format("storage pool '{}' cannot make volumes from images", instance->pool));
+                       VIRGA_CO_TRY(auto spec, volume_spec(*instance));
+                       co_return co_await clones->from_image(std::move(spec), instance->image);
+                     },
+                     [this, instance]() -> Task<Result<>> {
+                       VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+                       co_return co_await storage->remove(volume_id(*instance));
+                     }});
+  p.steps.push_back({"directories",
+                     [this, instance]() -> Task<Result<>> {
+                       std::error_code ec;
+                       // A log of an earlier instance of this name is not this one's.
+                       std::filesystem::remove_all(paths_of(parts.state_dir, *instance).logs, ec);
+                       co_return Result<>{};
+                     },
+                     {}});
+  p.outcome = [this, instance]() -> Result<Transaction> {
+    Transaction t;
+    t.expect(document_key(instance->project, instance->name), 0);
+    t.put(document_key(instance->project, instance->name), json::serialize(encode(*instance)));
+    put_addresses(*instance, t);
+    return t;
+  };
+  return p;
+}
+
+Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance request) {
+  auto* self = impl_.get();
+  VIRGA_CO_TRY(auto project, self->parts.projects.get(request.project));
+  Instance instance;
+  instance.project = project->name;
+  instance.name = request.name;
+  for (int tries = 0; instance.name.empty() && tries < 20; ++tries) {
+    auto name = made_up_name();
+    if (!find(request.project, name)) instance.name = name;
+  }
+  instance.uuid = random_uuid();
+  instance.type = request.type;
+  if (!request.architecture.empty()) instance.architecture = request.architecture;
+  instance.description = std::move(request.description);
+  instance.ephemeral = request.ephemeral;
+  instance.created_at = self->parts.clock.now();
+  instance.profiles = request.profiles.value_or(std::vector<std::string>{"default"});
+  instance.config = std::move(request.config);
+  instance.devices = std::move(request.devices);
+  VIRGA_CO_CHECK(check_instance_name(instance.name));
+  // Keys that are ours may not come from outside, save what clients copy from the image.
+  Config given = instance.config;
+  std::erase_if(given, [](const auto& entry) { return entry.first.starts_with("image."); });
+  VIRGA_CO_CHECK(check_config(given, instance.type, false));
+  if (find(instance.project, instance.name)) co_return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
+
+  VIRGA_CO_TRY(auto profiles, self->profiles_of(instance));
+  expand(instance, profiles);
+  VIRGA_CO_CHECK(check(instance));
+  VIRGA_CO_TRY(auto root, root_disk(instance.expanded_devices));
+  instance.pool = root.second.at("pool");
+  if (!self->parts.pools.find(instance.pool))
+    co_return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool)).with_field(fmt::format("devices.{}.pool", root.first)));
+  VIRGA_CO_TRY(auto spec, volume_spec(instance));
+  for (const auto& nic : nics_of(instance))
+    if (!self->parts.networks.find(nic.network))
+      co_return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network)).with_field(fmt::format("devices.{}.network", nic.device)));
+
+  VIRGA_CO_TRY(auto image, self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
+  instance.image = image->fingerprint;
+  for (const auto& [key, value] : image->properties) instance.config["image." + key] = value;
+  instance.config["volatile.base_image"] = image->fingerprint;
+  instance.config["volatile.uuid"] = instance.uuid;
+  instance.config["volatile.last_state.power"] = "STOPPED";
+  expand(instance, profiles);
+  VIRGA_CO_CHECK(check(instance));
+
+  const auto url = instance_url(instance.project, instance.name);
+  const std::string description = "Creating instance";
+  if (auto free = self->parts.operations.claim(url, description); !free) co_return fail(std::move(free).error());
+  OperationSpec operation;
+  operation.project = instance.project;
+  operation.description = description;
+  operation.resources = {{"instances", {url}}};
+  operation.may_cancel = true;
+  operation.caller = caller;
+  const bool then_start = request.start;
+  auto body = [self, caller, url, then_start, instance](Operation& o) -> Task<Result<>> {
+    auto claim = self->parts.operations.claim(url, o);
+    if (!claim) co_return fail(std::move(claim).error());
+    VIRGA_CO_CHECK(co_await self->create(o.id(), instance, caller));
+    if (!then_start) co_return Result<>{};
+    co_return co_await self->start(random_uuid(), instance.project, instance.name, caller);
+  };
+  co_return self->parts.operations.start(std::move(operation), std::move(body));
+}
+
+Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instance, Caller caller) {
+  if (all.count({instance.project, instance.name}) != 0) co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
+  // Once more, now that the names are about to be held: any of them may have gone since the request was checked.
+  VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
+  VIRGA_CO_TRY(auto profiles, profiles_of(instance));
+  expand(instance, profiles);
+  VIRGA_CO_CHECK(check(instance));
+  if (!parts.pools.find(instance.pool)) co_return fail(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool));
+  VIRGA_CO_TRY(instance.id_base, ids.take());
+  // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
+  const Key key{instance.project, instance.name};
+  pending[key] = std::make_shared<const Instance>(instance);
+  auto reserved = reserve_addresses(instance);
+  auto procedure = create_procedure(std::move(operation_id), instance);
+  procedure.intent.expect(Projects::key(project->name), project->revision);
+  for (const auto& profile : profiles) procedure.intent.expect(Profiles::key(profile->project, profile->name), profile->revision);
+  auto done = reserved ? co_await parts.journal.execute(std::move(procedure)) : Result<>(fail(reserved.error()));
+  pending.erase(key);
+  if (!done) {
+    ids.release(instance.id_base);
+    parts.networks.forget(instance.uuid);
+    co_return fail(std::move(done).error().wrap(fmt::format("create instance '{}'", instance.name)));
+  }
+  // A profile may have changed while the image was unpacked.
+  if (auto now = profiles_of(instance)) expand(instance, *now);
+  auto snapshot = put(std::move(instance));
+  lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
+  co_return Result<>{};
+}
+
+void Instances::Impl::register_procedures() {
+  // A row outlives its operation when its undo failed. By the time it is taken up again the name may stand for another instance, or the
+  // instance may have moved on: rows say the uuid, and one that is out of date becomes a procedure without steps, which closes it.
+  auto with_instance = [this](auto make) {
+    return [this, make](std::string id, json::object arguments) -> Task<Result<Procedure>> {
+      VIRGA_CO_TRY(auto uuid, Fields(arguments).string("uuid"));
+      auto key = by_uuid.find(uuid);
+      if (key == by_uuid.end()) co_return Procedure{};
+      VIRGA_CO_TRY(auto instance, get(key->second.first, key->second.second));
+      co_return make(std::move(id), instance, arguments);
+    };
+  };
+  parts.journal.register_kind("instance-create", [this](std::string id, json::object arguments) -> Task<Result<Procedure>> {
+    VIRGA_CO_TRY(auto document, Fields(arguments).object("instance"));
+    VIRGA_CO_TRY(auto instance, decode_instance(document));
+    if (all.count({instance.project, instance.name}) != 0) co_return Procedure{};
+    co_return create_procedure(std::move(id), std::move(instance));
+  });
+  parts.journal.register_kind("instance-start", with_instance([this](std::string id, Ptr i, const json::object&) {
+                                // A later start was acknowledged: whether it still runs is resume()'s to see.
+                                return power_of(*i) == "RUNNING" ? Procedure{} : start_procedure(std::move(id), i);
+                              }));
+  parts.journal.register_kind("instance-stop", with_instance([this](std::string id, Ptr i, const json::object&) {
+                                auto p = stop_procedure(std::move(id), i, Power::stopped);
+                                p.recovered = [this, i] {
+                                  Instance changed = *i;
+                                  mark_stopped(changed, Power::stopped);
+                                  put(std::move(changed));
+                                };
+                                return p;
+                              }));
+  parts.journal.register_kind("instance-delete", with_instance([this](std::string id, Ptr i, const json::object&) {
+                                auto p = remove_procedure(std::move(id), i);
+                                p.recovered = [this, i] {
+                                  ids.release(i->id_base);
+                                  parts.networks.forget(i->uuid);
+                                  erase(i->project, i->name);
+                                };
+                                return p;
+                              }));
+  parts.journal.register_kind("instance-rename", with_instance([this](std::string id, Ptr i, const json::object& arguments) {
+                                auto new_name = Fields(arguments).string("new_name").value_or("");
+                                auto p = rename_procedure(std::move(id), i, new_name);
+                                p.recovered = [this, i, new_name] {
+                                  Instance changed = *i;
+                                  changed.name = new_name;
+                                  erase(i->project, i->name);
+                                  put(std::move(changed));
+                                  parts.networks.renamed(i->uuid, new_name);
+                                };
+                                return p;
+                              }));
+}
+
+}  // namespace virga::engine

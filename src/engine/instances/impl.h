@@ -1,0 +1,137 @@
+// What the files of this folder share. Not for others.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/task.h"
+#include "engine/instances/service.h"
+#include "engine/instances/spec.h"
+#include "engine/journal/journal.h"
+#include "engine/operations/operations.h"
+#include "engine/url.h"
+#include "model/instance.h"
+#include "store/store.h"
+
+namespace virga::engine {
+
+/// Ranges of host ids, one a guest, so that no two guests share a user.
+class IdRanges {
+ public:
+  /// Errors: unavailable (65 000 guests).
+  Result<std::uint32_t> take();
+  void mark(std::uint32_t base) { used_.insert(base); }
+  void release(std::uint32_t base) { used_.erase(base); }
+
+ private:
+  static constexpr std::uint32_t first = 1'000'000;
+  static constexpr std::uint32_t last = 4'200'000'000;
+  std::set<std::uint32_t> used_;
+};
+
+/// What the document says after a guest has ended: that it is stopped, or still what it was, for one that is to come back.
+enum class Power { stopped, keep };
+/// What a stop changes in the document.
+void mark_stopped(Instance& instance, Power power);
+/// volatile.last_state.power
+std::string power_of(const Instance& instance);
+bool limits_differ(const Instance& a, const Instance& b);
+
+struct Instances::Impl {
+  using Key = std::pair<std::string, std::string>;   // project, name
+
+  Impl(Parts p, Executor ex) : parts(std::move(p)), executor(std::move(ex)), tasks(executor) {}
+
+  Parts parts;
+  Executor executor;
+  TaskGroup tasks;
+  std::map<Key, Ptr> all;
+  std::map<Key, Ptr> pending;                              // being created: they count as users of what they use
+  std::unordered_map<std::string, Key> by_uuid;
+  std::map<Key, std::string> renaming;                      // profiles: project and new name, to the old name, until the commit is seen
+  IdRanges ids;
+  std::unordered_map<std::string, WallTime> started_at;   // by uuid
+  std::int64_t next_revision = 1;
+  std::set<std::string> unadopted;                         // uuids of guests that may run, but did not answer
+  std::vector<compute::GuestEvent> early_events;           // until resume() has seen to every guest
+  std::unordered_map<std::string, std::string> patient_stops;   // uuid to the operation that waits for a clean shutdown
+  std::unordered_map<std::string, int> quick_reboots;      // uuid to how many in a row
+  bool resumed = false;                                    // events of guests count from here on
+  bool stopping = false;
+
+  // --- memory (load.cc)
+  Result<Ptr> get(const std::string& project, const std::string& name) const;
+  Ptr put(Instance instance);                               // a new snapshot replaces the old
+  void erase(const std::string& project, const std::string& name);
+  void set_status(const std::string& project, const std::string& name, InstanceStatus status);
+  InstanceStatus live_status(const Instance& instance) const;   // what the driver says
+  Result<std::vector<std::shared_ptr<const Profile>>> profiles_of(const Instance& instance) const;
+  compute::Driver& driver(InstanceType type) { return type == InstanceType::container ? parts.containers : parts.vms; }
+  const compute::Driver& driver(InstanceType type) const { return type == InstanceType::container ? parts.containers : parts.vms; }
+  Result<storage::Driver*> storage_of(const Instance& instance) const;
+  bool uses_profile(const Instance& instance, const std::string& project, const std::string& name) const;
+  void profile_changed(const std::string& project, const std::string& name);
+  std::vector<Ptr> users_of(const std::string& project, const std::string& profile) const;   // those being created, too
+  std::vector<std::string> urls_where(const std::function<bool(const Instance&)>& condition) const;
+
+  /// Starts an operation that holds the instance: "Starting instance" and so on. The body gets the current snapshot.
+  using Body = std::function<Task<Result<>>(Operation&)>;
+  Result<OperationPtr> operate(const Caller& caller, const std::string& project, const std::string& name, std::string description, Body body, bool wait_for_turn = false);
+  void interrupt_patient_stop(const std::string& uuid);
+  void lifecycle(const std::string& action, const Instance& instance, const Caller& caller, json::object context = {});
+
+  // --- procedures: each builds the steps of a verb; the journal runs them, recovery builds them again from the row's arguments
+  Procedure create_procedure(std::string id, Instance instance);
+  Procedure start_procedure(std::string id, Ptr instance);
+  Procedure stop_procedure(std::string id, Ptr instance, Power power);
+  Procedure rename_procedure(std::string id, Ptr instance, std::string new_name);
+  Procedure remove_procedure(std::string id, Ptr instance);
+  void register_procedures();
+
+  // --- changes (update.cc)
+  Result<Instance> updated(const Instance& before, const UpdateInstance& request) const;
+  Result<> check_change(const Instance& before, const Instance& after) const;   // of the merged object
+  Task<Result<>> commit_update(Ptr before, Instance after);
+
+  // --- verbs, inside an operation that holds the instance
+  Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
+  Task<Result<>> start(std::string operation_id, std::string project, std::string name, Caller caller);
+  Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds, bool restarting);
+  Task<Result<>> teardown(std::string operation_id, Ptr instance, Power power);   // what remains of a guest that has ended; an ephemeral one goes
+  Task<Result<>> remove(std::string operation_id, Ptr instance, Caller caller);
+  Task<Result<>> restart(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds);
+  Task<Result<>> freeze(std::string project, std::string name, Caller caller);
+  Task<Result<>> unfreeze(std::string project, std::string name, Caller caller);
+  Task<> adopt(Ptr instance);
+  Task<> adopt_late();                                      // those that could not be adopted, again and again
+  Task<> ended_meanwhile(Ptr instance, bool rebooted);
+  Task<> start_with_host(bool host_started);
+  Task<> apply_limits(Ptr instance);
+  void reboot_later(Ptr instance);
+  Task<> reboot_after(Ptr instance, Milliseconds pause);
+  Task<> guest_ended(std::string uuid, bool reboot);
+
+  // --- steps that more than one procedure has (steps.cc)
+  Task<Result<>> make_directories(Ptr instance);
+  Task<Result<>> remove_run_directory(Ptr instance);
+  Task<Result<>> detach_root(Ptr instance);
+  Task<Result<>> attach_and_create(Ptr instance);
+  Task<Result<>> remove_guest(Ptr instance);
+
+  // --- NICs (nics.cc)
+  Result<> reserve_addresses(Instance& instance);                 // fills volatile.<device>.hwaddr; taken back by networks.forget()
+  void put_addresses(const Instance& instance, Transaction& t) const;
+  Task<Result<Ptr>> ensure_addresses(Ptr instance);
+  Result<std::uint32_t> nic_mtu(const NicDevice& nic) const;
+  Task<Result<>> plug_taps(Ptr instance);
+  Task<Result<>> plug_veths(Ptr instance);
+  Task<Result<>> unplug_nics(Ptr instance);
+};
+
+}  // namespace virga::engine

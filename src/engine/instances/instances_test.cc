@@ -1,0 +1,308 @@
+// The service over memory store and fake drivers: what clients see, and what is left when steps fail or the daemon dies.
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "drivers/compute/fake/fake.h"
+#include "drivers/network/fake/fake.h"
+#include "drivers/storage/fake/fake.h"
+#include "engine/images/service.h"
+#include "engine/instances/service.h"
+#include "engine/journal/journal.h"
+#include "engine/networks/service.h"
+#include "engine/operations/operations.h"
+#include "engine/pools/service.h"
+#include "engine/profiles/service.h"
+#include "engine/projects/service.h"
+#include "engine/service_test.h"
+#include "engine/url.h"
+
+#include <filesystem>
+
+namespace virga::engine {
+namespace {
+
+const std::string fingerprint(64, 'a');
+
+/// An image of each kind, by the first letter of its path.
+struct OneImage final : image::Reader, image::Files {
+  Task<Result<image::Inspection>> inspect(std::string, std::string) override {
+    image::Inspection i;
+    i.metadata.architecture = "x86_64";
+    co_return i;
+  }
+  Task<Result<image::Inspection>> unpack(image::UnpackRequest) override { co_return co_await inspect("", ""); }
+  Task<Result<>> open() override { co_return Result<>{}; }
+  std::string new_upload_path() override { return "upload"; }
+  Task<Result<image::Digest>> digest(std::string, std::string) override { co_return image::Digest{fingerprint, 1}; }
+  Task<Result<>> keep(std::string, std::string, std::string) override { co_return Result<>{}; }
+  Task<Result<>> remove(std::string) override { co_return Result<>{}; }
+  Task<Result<>> discard_upload(std::string) override { co_return Result<>{}; }
+  Task<Result<>> sweep(std::set<std::string>) override { co_return Result<>{}; }
+  std::string metadata_path(const std::string& f) const override { return f; }
+  std::string rootfs_path(const std::string& f) const override { return f; }
+};
+
+/// What dies with the daemon; the store and the fake world outlive it.
+struct Daemon {
+  Daemon(ServiceTest& t, std::shared_ptr<compute::FakeWorld> world, std::string dir)
+      : journal(t.store),
+        operations(t.io.get_executor(), t.events, t.clock),
+        projects(t.store, t.events),
+        profiles(t.store, t.events),
+        containers(compute::Kind::container, world),
+        vms(compute::Kind::virtual_machine, world),
+        pools(Pools::Parts{t.store, journal, operations, t.events, {{"dir", [](std::string s) { return std::make_unique<storage::FakeDriver>(std::move(s)); }}}, dir}, t.io.get_executor()),
+        networks(Networks::Parts{t.store, journal, operations, t.events, network, dir}, t.io.get_executor()),
+        images(Images::Parts{t.store, journal, operations, t.events, image, image, t.clock, [](const std::string& p) { return p; }, [this] { return pools.open_drivers(); }}, t.io.get_executor()),
+        instances(Instances::Parts{t.store, journal, operations, t.events, projects, profiles, pools, networks, images, containers, vms, t.clock, dir, "boot"}, t.io.get_executor()) {}
+
+  Task<> start() {
+    EXPECT_TRUE(co_await projects.start());
+    EXPECT_TRUE(co_await profiles.start());
+    EXPECT_TRUE(co_await pools.load());
+    co_await pools.start();
+    EXPECT_TRUE(co_await networks.load());
+    EXPECT_TRUE(co_await images.load());
+    EXPECT_TRUE(co_await instances.load());
+    auto problems = co_await journal.recover();
+    EXPECT_TRUE(problems.empty());
+    co_await networks.start();
+    EXPECT_TRUE(co_await instances.resume());
+    profiles.set_usage([this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
+    profiles.set_policy([this](const Profile& next) { return instances.check_profile(next); });
+    profiles.on_change([this](const std::string& p, const std::string& n) { instances.profile_changed(p, n); });
+  }
+
+  OneImage image;
+  Journal journal;
+  Operations operations;
+  Projects projects;
+  Profiles profiles;
+  compute::FakeDriver containers, vms;
+  network::FakeDriver network;
+  Pools pools;
+  Networks networks;
+  Images images;
+  Instances instances;
+};
+
+struct InstancesTest : ServiceTest {
+  std::string dir = (std::filesystem::temp_directory_path() / ("virga-instances-" + random_hex(6))).string();
+  std::shared_ptr<compute::FakeWorld> world = std::make_shared<compute::FakeWorld>();
+  std::unique_ptr<Daemon> daemon;
+
+  /// Services keep timers for what they try again: the loop never runs dry, so it runs until the body has ended.
+  template <class F>
+  void run(F body) {
+    bool finished = false;
+    auto wrapped = [&]() -> Task<> {
+      co_await body();
+      finished = true;
+    };
+    group.spawn("test", wrapped());
+    while (!finished && group.failures() == 0) io.run_one();
+    EXPECT_TRUE(finished);
+  }
+
+  void SetUp() override {
+    std::filesystem::create_directories(dir);
+    daemon = std::make_unique<Daemon>(*this, world, dir);
+    run([&]() -> Task<> {
+      co_await daemon->start();
+      CreatePool pool;
+      pool.name = "default";
+      EXPECT_TRUE(co_await daemon->pools.create(root, pool));
+      CreateNetwork network;
+      network.name = "virgabr0";
+      EXPECT_TRUE(co_await daemon->networks.create(root, network));
+      Profiles::Update update;
+      update.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "default"}}}, {"eth0", {{"type", "nic"}, {"network", "virgabr0"}}}};
+      EXPECT_TRUE(co_await daemon->profiles.update("default", "default", update, {}, root));
+      ImportImage import;
+      import.metadata_file = "upload";
+      import.aliases = {{"tiny", ""}};
+      co_await finished(daemon->images.import(root, import));
+    });
+  }
+  void TearDown() override { std::filesystem::remove_all(dir); }
+
+  /// Waits for an operation and returns its error.
+  Task<std::optional<Error>> finished(Result<OperationPtr> operation) {
+    if (!operation) co_return operation.error();
+    auto done = co_await daemon->operations.wait((*operation)->id(), std::nullopt);
+    co_return (*done)->error();
+  }
+  CreateInstance request(std::string name) {
+    CreateInstance r;
+    r.name = std::move(name);
+    r.image_alias = "tiny";
+    return r;
+  }
+  Task<std::optional<Error>> create(std::string name) { co_return co_await finished(co_await daemon->instances.create(root, request(std::move(name)))); }
+  Task<std::optional<Error>> change(std::string name, StateAction action) {
+    StateChange c;
+    c.action = action;
+    c.force = true;
+    co_return co_await finished(daemon->instances.change_state(root, "default", name, c));
+  }
+  InstanceStatus status(const std::string& name) { return daemon->instances.find("default", name)->status; }
+};
+
+TEST_F(InstancesTest, LivesThroughAllItsStates) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    auto web = daemon->instances.find("default", "web");
+    EXPECT_TRUE(web && web->status == InstanceStatus::stopped && !web->config.at("volatile.eth0.hwaddr").empty());
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+    EXPECT_EQ(status("web"), InstanceStatus::running);
+    EXPECT_EQ(daemon->network.nics.size(), 1u);
+    EXPECT_EQ(co_await change("web", StateAction::freeze), std::nullopt);
+    EXPECT_EQ(status("web"), InstanceStatus::frozen);
+    EXPECT_EQ(co_await change("web", StateAction::unfreeze), std::nullopt);
+    EXPECT_EQ(co_await change("web", StateAction::restart), std::nullopt);
+    EXPECT_EQ(status("web"), InstanceStatus::running);
+    EXPECT_FALSE(daemon->instances.remove(root, "default", "web")) << "it runs";
+    EXPECT_EQ(co_await change("web", StateAction::stop), std::nullopt);
+    EXPECT_EQ(daemon->network.nics.size(), 0u);
+    EXPECT_EQ(co_await finished(daemon->instances.rename(root, "default", "web", "db")), std::nullopt);
+    EXPECT_EQ(daemon->instances.find("default", "web"), nullptr);
+    EXPECT_EQ(co_await change("db", StateAction::start), std::nullopt);
+    EXPECT_EQ(co_await change("db", StateAction::stop), std::nullopt);
+    EXPECT_EQ(co_await finished(daemon->instances.remove(root, "default", "db")), std::nullopt);
+    EXPECT_TRUE(world->guests.empty());
+    auto left = co_await store.list("/instances/");
+    EXPECT_TRUE(left && left->empty());
+    left = co_await store.list("/network-addresses/");
+    EXPECT_TRUE(left && left->empty());
+  });
+}
+
+TEST_F(InstancesTest, AFailedStartLeavesNothingAndCanBeTriedAgain) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    for (auto call : {"create", "start"}) {
+      world->fail_next.insert_or_assign(call, Error(ErrorKind::unavailable, "no luck"));
+      auto error = co_await change("web", StateAction::start);
+      EXPECT_TRUE(error && error->chain().find("no luck") != std::string::npos) << call;
+      EXPECT_EQ(status("web"), InstanceStatus::stopped);
+      EXPECT_TRUE(world->guests.empty());
+      EXPECT_TRUE(daemon->network.nics.empty());
+    }
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+  });
+}
+
+TEST_F(InstancesTest, WrongRequestsAreAnsweredAtOnceWithTheField) {
+  run([&]() -> Task<> {
+    auto bad = [&](CreateInstance r, std::string_view field) -> Task<> {
+      auto answer = co_await daemon->instances.create(root, std::move(r));
+      EXPECT_FALSE(answer.has_value());
+      if (!answer) EXPECT_EQ(answer.error().field(), field) << answer.error().text();
+    };
+    co_await bad(request("bad_name"), "name");
+    auto r = request("x");
+    r.config = {{"limits.memori", "1GiB"}};
+    co_await bad(r, "config.limits.memori");
+    r = request("x");
+    r.config = {{"volatile.uuid", "mine"}};
+    co_await bad(r, "config.volatile.uuid");
+    r = request("x");
+    r.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "none"}}}};
+    co_await bad(r, "devices.root.pool");
+    r = request("x");
+    r.profiles = std::vector<std::string>{"none"};
+    co_await bad(r, "profiles");
+    EXPECT_EQ(daemon->instances.list(std::nullopt).size(), 0u);
+  });
+}
+
+TEST_F(InstancesTest, AConflictNamesTheOperationInTheWay) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    auto claim = daemon->operations.claim(instance_url("default", "web"), "Backing up");
+    auto refused = daemon->instances.change_state(root, "default", "web", StateChange{});
+    EXPECT_FALSE(refused);
+    if (!refused) {
+      EXPECT_EQ(refused.error().kind(), ErrorKind::busy);
+      EXPECT_NE(refused.error().chain().find("Backing up"), std::string::npos);
+    }
+  });
+}
+
+TEST_F(InstancesTest, GuestsOutliveTheDaemonAndThoseThatEndedAreCleared) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("a"), std::nullopt);
+    EXPECT_EQ(co_await create("b"), std::nullopt);
+    EXPECT_EQ(co_await change("a", StateAction::start), std::nullopt);
+    EXPECT_EQ(co_await change("b", StateAction::start), std::nullopt);
+  });
+  const auto a = daemon->instances.find("default", "a"), b = daemon->instances.find("default", "b");
+  daemon.reset();
+  world->guests.erase(b->uuid);
+  daemon = std::make_unique<Daemon>(*this, world, dir);
+  run([&]() -> Task<> { co_await daemon->start(); });
+  EXPECT_EQ(status("a"), InstanceStatus::running);
+  EXPECT_EQ(status("b"), InstanceStatus::stopped);
+  EXPECT_EQ(daemon->instances.find("default", "b")->config.at("volatile.last_state.power"), "STOPPED");
+}
+
+TEST_F(InstancesTest, UpdatesAreCheckedAsAWholeAndKeepWhatIsOurs) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    UpdateInstance u;
+    u.config = Config{{"user.note", "x"}, {"limits.memory", "64MiB"}};
+    EXPECT_EQ(co_await finished(daemon->instances.update(root, "default", "web", u, {})), std::nullopt);
+    auto web = daemon->instances.find("default", "web");
+    EXPECT_EQ(web->config.at("user.note"), "x");
+    EXPECT_FALSE(web->config.at("volatile.eth0.hwaddr").empty());
+    EXPECT_EQ(daemon->instances.update(root, "default", "web", u, web->revision - 1).error().kind(), ErrorKind::conflict);
+    u.config = Config{{"volatile.uuid", "other"}};
+    EXPECT_EQ(daemon->instances.update(root, "default", "web", u, {}).error().field(), "config.volatile.uuid");
+    u = {};
+    u.devices = Devices{{"root", {{"type", "none"}}}};
+    EXPECT_FALSE(daemon->instances.update(root, "default", "web", u, {})) << "no root";
+    Profiles::Update broken;
+    auto refused = co_await daemon->profiles.update("default", "default", broken, {}, root);
+    EXPECT_FALSE(refused.has_value()) << "an instance would lose its root";
+  });
+}
+
+TEST_F(InstancesTest, ManyAtOnceGetNamesAddressesAndIdsOfTheirOwn) {
+  run([&]() -> Task<> {
+    std::vector<OperationPtr> operations;
+    for (int n = 0; n < 100; ++n) {
+      auto started = co_await daemon->instances.create(root, request("i" + std::to_string(n)));
+      EXPECT_TRUE(started.has_value());
+      if (started) operations.push_back(*started);
+    }
+    for (auto& o : operations) EXPECT_EQ(co_await finished(o), std::nullopt);
+    std::set<std::string> macs;
+    std::set<std::uint32_t> ids;
+    for (const auto& i : daemon->instances.list(std::nullopt)) {
+      macs.insert(i->config.at("volatile.eth0.hwaddr"));
+      ids.insert(i->id_base);
+    }
+    EXPECT_EQ(macs.size(), 100u);
+    EXPECT_EQ(ids.size(), 100u);
+  });
+}
+
+TEST_F(InstancesTest, AGuestThatEndsIsStoppedAndAnEphemeralOneGoes) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+    auto r = request("brief");
+    r.ephemeral = true;
+    r.start = true;
+    EXPECT_EQ(co_await finished(co_await daemon->instances.create(root, r)), std::nullopt);
+    const auto web = daemon->instances.find("default", "web"), brief = daemon->instances.find("default", "brief");
+    daemon->containers.end_guest(web->uuid, 0);
+    daemon->containers.end_guest(brief->uuid, 0);
+    for (int n = 0; n < 1000 && (daemon->instances.find("default", "brief") || status("web") != InstanceStatus::stopped); ++n) co_await sleep_for(Milliseconds(1));
+    EXPECT_EQ(status("web"), InstanceStatus::stopped);
+    EXPECT_EQ(daemon->instances.find("default", "brief"), nullptr);
+  });
+}
+
+}  // namespace
+}  // namespace virga::engine

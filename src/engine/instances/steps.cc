@@ -1,0 +1,97 @@
+// The steps that starting, stopping and removing share. Each is idempotent: it may find its work done, wholly or in part, by a daemon that was
+// killed.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "engine/instances/impl.h"
+#include "engine/networks/service.h"
+
+namespace virga::engine {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+Result<> make_one(const std::string& path, fs::perms mode) {
+  std::error_code ec;
+  fs::create_directories(path, ec);
+  if (!ec) fs::permissions(path, mode, ec);
+  if (ec) return fail(ErrorKind::unavailable, fmt::format("make directory '{}': {}", path, ec.message()));
+  return {};
+}
+
+/// The kernel's command line of an image that boots directly: one line of printable text, whatever the image says.
+std::string command_line_in(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text;
+  char c = 0;
+  while (text.size() < 2048 && in.get(c)) {
+    if (c == '\n') break;
+    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) text += c;
+  }
+  return text;
+}
+
+}  // namespace
+
+Task<Result<>> Instances::Impl::make_directories(Ptr instance) {
+  const auto paths = paths_of(parts.state_dir, *instance);
+  // 0711: QEMU, as its own user, reaches the sockets that it is given, and sees no other name.
+  VIRGA_CO_CHECK(make_one(paths.run, fs::perms(0711)));
+  co_return make_one(paths.logs, fs::perms(0700));
+}
+
+Task<Result<>> Instances::Impl::remove_run_directory(Ptr instance) {
+  std::error_code ec;
+  fs::remove_all(paths_of(parts.state_dir, *instance).run, ec);
+  if (ec) co_return fail(ErrorKind::unavailable, fmt::format("remove the run directory: {}", ec.message()));
+  co_return Result<>{};
+}
+
+Task<Result<>> Instances::Impl::detach_root(Ptr instance) {
+  VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+  co_return co_await storage->detach(volume_id(*instance));
+}
+
+Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
+  VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+  std::optional<storage::IdShift> shift;
+  if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
+  auto attached = co_await storage->attach(volume_id(*instance), shift);
+  if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
+
+  VIRGA_CO_TRY(auto spec, guest_spec(*instance, paths_of(parts.state_dir, *instance)));
+  for (const auto& nic : nics_of(*instance)) {
+    VIRGA_CO_TRY(auto mtu, nic_mtu(nic));
+    spec.nics.push_back({.device = nic.device, .guest_name = nic.guest_name, .host_name = Networks::host_interface(instance->uuid, nic.device), .mac = nic.mac, .mtu = mtu});
+  }
+  if (instance->type == InstanceType::container) {
+    spec.rootfs = attached->path;
+  } else {
+    compute::Disk disk;
+    disk.device = root_disk(instance->expanded_devices).value().first;
+    disk.path = attached->path;
+    disk.format = attached->qcow2 ? compute::DiskFormat::qcow2 : compute::DiskFormat::raw;
+    disk.backing = attached->backing;
+    spec.disks.push_back(std::move(disk));
+    auto* images = storage->images();
+    auto image = images == nullptr || instance->image.empty() ? Result<std::string>(fail(ErrorKind::not_found, "no image")) : images->path(instance->image);
+    if (image && fs::exists(*image + "/kernel")) {
+      spec.direct_boot = compute::DirectBoot{.kernel = *image + "/kernel", .initrd = fs::exists(*image + "/initrd") ? *image + "/initrd" : "", .command_line = command_line_in(*image + "/cmdline")};
+    } else {
+      auto secure = instance->expanded_config.find("security.secureboot");
+      const bool wanted = secure == instance->expanded_config.end() || secure->second.empty() || parse_bool(secure->second).value_or(true);
+      spec.firmware = compute::FirmwareBoot{.variables = fs::path(attached->path).parent_path().string() + "/qemu.nvram", .secure_boot = wanted};
+    }
+  }
+  auto created = co_await driver(instance->type).create(std::move(spec));
+  if (!created) co_return fail(std::move(created).error());
+  co_return Result<>{};
+}
+
+Task<Result<>> Instances::Impl::remove_guest(Ptr instance) { co_return co_await driver(instance->type).remove(instance->uuid); }
+
+}  // namespace virga::engine
