@@ -1,0 +1,287 @@
+"""kill -9 of the daemon at every boundary of every operation, and again during the recovery that follows: guests that ran run on, nothing
+half-made is visible, nothing is left behind, and a second try succeeds. VIRGA_KILL_KINDS=container,virtual-machine chooses; needs a build
+with fault points."""
+import os
+import subprocess
+import sys
+import unittest
+
+import support
+from api import Api, ApiError, Disconnected
+
+KINDS = os.environ.get("VIRGA_KILL_KINDS", "container,virtual-machine").split(",")
+
+
+class World:
+    """A daemon, a witness of each kind that must live through everything, and the operations under test."""
+
+    def __init__(self):
+        support.enter_private_namespaces()
+        self.images = dict(zip(("container", "virtual-machine"), support.tiny_images()))
+        self.daemon = support.Daemon()
+        self.api = Api(self.daemon.socket)
+        support.Client(self.daemon, "virga")("admin", "init", "--auto")
+        self.fingerprints = {}
+        for kind in KINDS:
+            self.fingerprints[kind] = self.api.import_image(self.images[kind], f"tiny-{kind}")
+            self.create(kind, self.witness(kind))
+            self.state(self.witness(kind), "start")
+            self.run_in(self.witness(kind))
+        self.pids = {kind: self.pid(self.witness(kind)) for kind in KINDS}
+        self.baseline = support.leftovers(self.daemon)
+        self.baseline_cgroups = support.cgroups()
+
+    @staticmethod
+    def witness(kind):
+        return "witness-" + kind[0]
+
+    def create(self, kind, name):
+        return self.api("POST", "/1.0/instances", {"name": name, "type": kind, "config": {"limits.memory": "96MiB"},
+                                                   "source": {"type": "image", "fingerprint": self.fingerprints[kind]}})
+
+    def state(self, name, action, force=True):
+        return self.api("PUT", f"/1.0/instances/{name}/state", {"action": action, "force": force, "timeout": 60})
+
+    def pid(self, name):
+        return self.api("GET", f"/1.0/instances/{name}/state")["pid"]
+
+    def status(self, name):
+        return self.api("GET", f"/1.0/instances/{name}")["status"]
+
+    def run_in(self, name):
+        """exec through the command line, which is what users have."""
+        out = support.Client(self.daemon, "virga")("exec", name, "--", "echo", "works", timeout=90)
+        assert out.strip() == "works", out
+
+    # --- operations: prepare, run, and what must be true after a recovery and after success
+    def operations(self, kind):
+        api, name = self.api, "victim"
+        url = f"/1.0/instances/{name}"
+
+        def absent(n):
+            assert not api.exists(f"/1.0/instances/{n}"), f"{n} is visible"
+
+        def stopped(n):
+            assert self.status(n) == "Stopped", self.status(n)
+
+        def remove(n):
+            if not api.exists(f"/1.0/instances/{n}"):
+                return
+            if self.status(n) != "Stopped":
+                self.state(n, "stop")
+            api("DELETE", f"/1.0/instances/{n}")
+
+        def prepared(running=False):
+            self.create(kind, name)
+            if running:
+                self.state(name, "start")
+
+        def either(*checks):
+            errors = []
+            for check in checks:
+                try:
+                    return check()
+                except AssertionError as error:
+                    errors.append(str(error))
+            raise AssertionError(" nor ".join(errors))
+
+        def retry(action, done):
+            """Unless recovery has finished it, the operation must work now."""
+            try:
+                done()
+            except (AssertionError, ApiError):
+                action()
+                done()
+
+        def exists_stopped():
+            assert api.exists(url), "absent"
+            stopped(name)
+
+        def running():
+            assert self.status(name) == "Running", self.status(name)
+
+        create = lambda: self.create(kind, name)
+        start = lambda: self.state(name, "start")
+        stop = lambda: self.state(name, "stop")
+        delete = lambda: api("DELETE", url)
+        rename = lambda: api("POST", url, {"name": "renamed"})
+
+        def renamed():
+            absent(name)
+            stopped("renamed")
+
+        yield "create", lambda: None, create, lambda: either(lambda: absent(name), exists_stopped), lambda: retry(create, exists_stopped), lambda: remove(name)
+        yield ("start", prepared, start, lambda: either(lambda: stopped(name), running), lambda: (retry(start, running), self.run_in(name)), lambda: remove(name))
+        yield ("stop", lambda: prepared(True), stop, lambda: either(lambda: stopped(name), running), lambda: retry(stop, lambda: stopped(name)), lambda: remove(name))
+        yield "delete", prepared, delete, lambda: either(lambda: absent(name), lambda: stopped(name)), lambda: retry(delete, lambda: absent(name)), lambda: remove(name)
+        yield ("rename", prepared, rename, lambda: either(renamed, lambda: (stopped(name), absent("renamed"))), lambda: retry(rename, renamed),
+               lambda: (remove(name), remove("renamed")))
+        yield from self.import_operation(kind)
+
+    def import_operation(self, kind):
+        """A second image that differs by a byte of its file only: its metadata tarball is packed anew."""
+        path = self.variant(kind)
+        alias = f"again-{kind}"
+        alias_url = f"/1.0/images/aliases/{alias}"
+
+        def fingerprint():
+            return self.api("GET", alias_url)["target"]
+
+        def all_or_nothing():
+            listed = self.api("GET", "/1.0/images")
+            if self.api.exists(alias_url):
+                assert any(i.endswith(fingerprint()) for i in listed), "alias without image"
+                assert len(listed) == len(KINDS) + 1, listed
+            else:
+                assert len(listed) == len(KINDS), listed
+
+        def again():
+            if not self.api.exists(alias_url):
+                self.api.import_image(path, alias)
+            assert self.api.exists(alias_url)
+
+        def clean():
+            if self.api.exists(alias_url):
+                self.api("DELETE", f"/1.0/images/{fingerprint()}")
+
+        yield "import", lambda: None, lambda: self.api.import_image(path, alias), all_or_nothing, again, clean
+
+    def variant(self, kind):
+        out = os.path.join(self.daemon.base, f"variant-{kind}.tar")
+        if not os.path.exists(out):
+            work = os.path.join(self.daemon.base, f"variant-{kind}")
+            os.mkdir(work)
+            subprocess.run(["tar", "-C", work, "-xf", self.images[kind]], check=True)
+            with open(os.path.join(work, "metadata.yaml"), "a") as f:
+                f.write("\n")
+            subprocess.run(["tar", "-C", work, "-cf", out, *sorted(os.listdir(work))], check=True)
+            subprocess.run(["rm", "-rf", work], check=True)
+        return out
+
+    # --- checks
+    def check_world(self, where):
+        for kind in KINDS:
+            assert self.pid(self.witness(kind)) == self.pids[kind], f"{where}: {self.witness(kind)} is another process"
+
+    def check_clean(self, where):
+        left, groups = support.leftovers(self.daemon), support.cgroups()
+        for key in set(left) | set(self.baseline):
+            extra = set(left.get(key, [])) - set(self.baseline.get(key, []))
+            assert not extra, f"{where}: left behind in {key}: {extra}"
+        assert not set(groups) - set(self.baseline_cgroups), f"{where}: control groups left: {set(groups) - set(self.baseline_cgroups)}"
+
+
+def points_of(path):
+    if not os.path.exists(path):
+        return []
+    with open(path) as f:
+        names = [line.strip() for line in f]
+    os.unlink(path)
+    counted, out = {}, []
+    for n in names:
+        counted[n] = counted.get(n, 0) + 1
+        out.append(f"{n}#{counted[n]}")
+    return out
+
+
+class KillTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World()
+        cls.record = os.path.join(cls.world.daemon.base, "points")
+
+    @classmethod
+    def tearDownClass(cls):
+        left = cls.world.daemon.destroy()
+        if left:
+            raise AssertionError(f"left behind: {left}")
+
+    def attempt(self, run):
+        try:
+            run()
+        except (Disconnected, ApiError, support.CommandFailed):
+            pass
+
+    def one(self, label, point, operation, recovery_point=None):
+        w = self.world
+        name, prepare, run, after, retry, clean = operation
+        where = f"{label}, killed at {point}" + (f" and at {recovery_point}" if recovery_point else "")
+        prepare()
+        w.daemon.kill()
+        w.daemon.start(env={"VIRGA_FAULT_KILL": point})
+        self.attempt(run)
+        self.assertTrue(w.daemon.wait_dead(60), f"{where}: the daemon lives on")
+        if recovery_point:
+            w.daemon.start(env={"VIRGA_FAULT_KILL": recovery_point}, wait=False)
+            self.assertTrue(w.daemon.wait_dead(60), f"{where}: the daemon lives on")
+        w.daemon.start()
+        try:
+            w.check_world(where)
+            after()
+            retry()
+            clean()
+            w.check_clean(where)
+        except (AssertionError, ApiError, support.CommandFailed) as error:
+            raise AssertionError(f"{where}: {error}\n{w.daemon.tail(60)}") from error
+
+    def record_points(self, operation):
+        """What a run without a kill passes."""
+        w = self.world
+        name, prepare, run, after, retry, clean = operation
+        prepare()
+        w.daemon.kill()
+        w.daemon.start(env={"VIRGA_FAULT_LOG": self.record})
+        points_of(self.record)
+        run()
+        points = points_of(self.record)
+        w.daemon.kill()
+        w.daemon.start()
+        clean()
+        return points
+
+    def record_recovery(self, point, operation):
+        w = self.world
+        name, prepare, run, after, retry, clean = operation
+        prepare()
+        w.daemon.kill()
+        w.daemon.start(env={"VIRGA_FAULT_KILL": point})
+        self.attempt(run)
+        w.daemon.wait_dead(60)
+        w.daemon.start(env={"VIRGA_FAULT_LOG": self.record})
+        points = points_of(self.record)
+        w.daemon.kill()
+        w.daemon.start()
+        retry()
+        clean()
+        return points
+
+    def kind(self, kind):
+        for operation in self.world.operations(kind):
+            label = f"{operation[0]} of a {kind}"
+            points = self.record_points(operation)
+            self.assertGreaterEqual(len(points), 4, f"{label} passes fault points")
+            for point in points:
+                with self.subTest(operation=label, point=point):
+                    self.one(label, point, operation)
+            # Recovery has the most to do when everything but the outcome is done.
+            late = [p for p in points if ".outcome.before" in p][-1]
+            recovery = self.record_recovery(late, operation)
+            self.assertTrue(recovery, f"{label}: recovery passes fault points")
+            for point in recovery:
+                with self.subTest(operation=label, point=late, recovery=point):
+                    self.one(label, late, operation, point)
+            print(f"  {label}: {len(points)} points, {len(recovery)} during recovery", file=sys.stderr)
+        for kind_ in KINDS:
+            self.world.run_in(self.world.witness(kind_))
+
+    def test_container(self):
+        if "container" in KINDS:
+            self.kind("container")
+
+    def test_virtual_machine(self):
+        if "virtual-machine" in KINDS:
+            self.kind("virtual-machine")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
