@@ -273,6 +273,11 @@ TEST_F(HttpServer, CapsConnectionsOfAPeerAndFreesThemAgain) {
 }
 
 TEST_F(HttpServer, SurvivesRunningOutOfDescriptors) {
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+  GTEST_SKIP() << "the sanitizer opens pipes to look at memory and takes their failure for a bad pointer";
+#endif
+#endif
   start();
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
