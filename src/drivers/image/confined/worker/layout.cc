@@ -75,7 +75,7 @@ class ImageParts {
       VIRGA_CHECK(top_level(*metadata_archive, *node));
     }
     metadata_archive.reset();
-    if (!answer_.inspection.metadata.architecture.size()) return fail(ErrorKind::invalid, "the image has no metadata.yaml");
+    if (answer_.inspection.metadata.architecture.empty()) return fail(ErrorKind::invalid, "the image has no metadata.yaml");
     if (split()) VIRGA_CHECK(read_root());
     if (tree_) {
       VIRGA_CHECK(tree_->finish());
