@@ -1,7 +1,6 @@
 #include "drivers/network/bridge/dnsmasq.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -81,14 +80,13 @@ Running find_by_pid_file(const BridgeSpec& spec) {
 /// For when the pid file is lost: every process is asked.
 std::vector<Running> find_by_search(const BridgeSpec& spec) {
   std::vector<Running> out;
-  DIR* proc = ::opendir("/proc");
-  if (proc == nullptr) return out;
-  while (auto* entry = ::readdir(proc)) {
-    auto pid = parse_integer(entry->d_name, 1, 1 << 30);
+  auto names = io::list_directory("/proc");
+  if (!names) return out;
+  for (const auto& name : *names) {
+    auto pid = parse_integer(name, 1, 1 << 30);
     if (!pid) continue;
     if (auto found = inspect(static_cast<pid_t>(*pid), pid_file_argument(spec)); found.pid > 0) out.push_back(std::move(found));
   }
-  ::closedir(proc);
   return out;
 }
 
@@ -117,8 +115,7 @@ Task<Result<>> end(Running process) {
 Result<bool> write_list(const std::string& file, const std::string& text, gid_t gid) {
   if (auto old = io::read_file(file); old && *old == text) return false;
   const auto beside = file + ".new";
-  io::UniqueFd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640));
-  if (!fd) return fail_errno(errno, fmt::format("create '{}'", beside));
+  VIRGA_TRY(auto fd, io::open_path(beside, O_WRONLY | O_CREAT | O_TRUNC, 0640));
   if (::fchown(fd.get(), 0, gid) != 0 || ::fchmod(fd.get(), 0640) != 0) return fail_errno(errno, fmt::format("chown '{}'", beside));
   for (std::size_t done = 0; done < text.size();) {
     const auto n = ::write(fd.get(), text.data() + done, text.size() - done);

@@ -99,6 +99,7 @@ Task<Result<bool>> FakeDriver::interface_exists(std::string name) {
 
 Task<Result<std::vector<std::string>>> FakeDriver::list_nics() {
   std::vector<std::string> out;
+  out.reserve(nics.size());
   for (const auto& [name, nic] : nics) out.push_back(name);
   co_return out;
 }
