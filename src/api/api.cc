@@ -64,7 +64,7 @@ struct Api::Impl {
     }
     if (!context.identity.trusted || context.all_projects) return {};
     if (!context.identity.may_use(context.project))
-      return fail(not_found(fmt::format("project '{}' does not exist", context.project)));
+      return fail(not_found(fmt::format("no project '{}'", context.project)));
     VIRGA_TRY(auto project, services.projects.get(context.project));
     return {};
   }

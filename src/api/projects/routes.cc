@@ -24,7 +24,7 @@ json::object show(Context& c, const Project& p) {
 
 /// A project that the caller may not use looks like one that does not exist.
 Result<engine::ProjectPtr> find(Context& c) {
-  if (!c.identity.may_use(c.param(0))) return fail(ErrorKind::not_found, fmt::format("project '{}' does not exist", c.param(0)));
+  if (!c.identity.may_use(c.param(0))) return fail(ErrorKind::not_found, fmt::format("no project '{}'", c.param(0)));
   return c.services.projects.get(c.param(0));
 }
 

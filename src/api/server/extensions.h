@@ -5,7 +5,7 @@
 
 namespace virga::api {
 
-/// Each name stands for all of what it names; a test holds that the names exist in the reference or begin with "virga_".
+/// Each name stands for all of what it names. Names of our own begin with "virga_".
 const json::array& api_extensions();
 
 }  // namespace virga::api

@@ -234,9 +234,13 @@ struct Client::Impl {
   /// `began` tells whether anything came back: only before that may a request be sent a second time.
   Task<Result<ClientResponse>> exchange(const ClientRequest& r, bool& began) {
     const auto head = head_of(r);
-    VIRGA_CO_CHECK(co_await transport->write(head, r.upload ? std::string_view() : std::string_view(r.body)));
+    auto written = co_await transport->write(head, r.upload ? std::string_view() : std::string_view(r.body));
+    if (!written && written.error().kind() != ErrorKind::unavailable) co_return fail(std::move(written).error());
+    // A server that refuses a body closes while it is being sent; its answer, where there is one, says more than the broken pipe.
     std::string storage;
-    VIRGA_CO_TRY(auto answer, co_await read_answer_head(storage));
+    auto first = co_await read_answer_head(storage);
+    if (!first) co_return fail(written ? std::move(first).error() : std::move(written).error());
+    auto answer = std::move(*first);
     began = true;
     if (r.upload && answer.status == 100) {
       auto sent = co_await send_upload(r);
