@@ -477,6 +477,28 @@ TEST_P(DirTest, ADeletedImageWithoutClonesGoesAtTheNextStart) {
   EXPECT_FALSE(io::exists(root() + "/images/f00"));
 }
 
+TEST_P(DirTest, ADamagedVolumeBreaksNothingElseAndNoImageIsRemoved) {
+  publish("f00", ContentType::filesystem);
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("hurt")), "f00")));
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("well")), "f00")));
+  const auto backing = root() + "/containers/hurt/backing";
+  for (const auto* target : {"../../images/../x", "/etc", ""}) {
+    fs::remove(backing);
+    if (*target != '\0') fs::create_symlink(target, backing);
+    if (*target == '\0') write(backing, "no link");
+    restart();
+    EXPECT_KIND(unavailable, wait(driver->attach(container("hurt"), range)));
+    EXPECT_OK(wait(driver->attach(container("well"), range)));
+    EXPECT_OK(wait(driver->detach(container("well"))));
+  }
+  EXPECT_OK(wait(driver->remove(image("f00"))));
+  EXPECT_OK(wait(driver->remove(container("well"))));
+  EXPECT_TRUE(io::exists(root() + "/images/f00/rootfs"));
+  EXPECT_OK(wait(driver->remove(container("hurt"))));
+  restart();
+  EXPECT_FALSE(io::exists(root() + "/images/f00")) << "with the damaged volume gone its images can go";
+}
+
 TEST_P(DirTest, ClonedDisksAreSoundQcow2) {
   publish("d15c", ContentType::block);
   EXPECT_EQ(stat_of(root() + "/images/d15c/kernel").st_mode & 0777, 0644u);

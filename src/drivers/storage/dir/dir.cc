@@ -33,6 +33,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
     });
     if (!found) co_return fail(std::move(found).error());
     images_.clear();
+    keep_images_ = found->damaged;
     for (const auto& [fingerprint, image] : found->images) images_[fingerprint].deleted = image.deleted;
     for (const auto& volume : found->volumes) {
       if (volume.image.empty()) continue;
@@ -173,7 +174,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
     auto it = images_.find(fingerprint);
     if (it == images_.end() || it->second.deleted || it->second.removing) co_return Result<>{};
     it->second.deleted = true;
-    if (!it->second.clones.empty()) {
+    if (keep_images_ || !it->second.clones.empty()) {
       auto marked = co_await pool_.run([this, fingerprint] { return dir::mark_deleted(layout_, fingerprint); });
       if (!marked && marked.error().kind() != ErrorKind::not_found) {  // not found: the last clone went meanwhile and took it along
         images_[fingerprint].deleted = false;
@@ -186,7 +187,8 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   /// Removes an image that is deleted and has no clones left.
   Task<Result<>> reap(std::string fingerprint) {
     auto it = images_.find(fingerprint);
-    if (it == images_.end() || !it->second.deleted || it->second.removing || !it->second.clones.empty()) co_return Result<>{};
+    if (keep_images_ || it == images_.end() || !it->second.deleted || it->second.removing || !it->second.clones.empty())
+      co_return Result<>{};
     it->second.removing = true;
     auto gone =
         co_await pool_.run([this, fingerprint] { return dir::discard(layout_, VolumeKind::image, layout_.image(fingerprint)); });
@@ -202,6 +204,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   const Layout layout_;
   BlockingPool& pool_;
   std::map<std::string, Image> images_;
+  bool keep_images_ = false;  ///< a damaged volume may be the clone of any of them
 };
 
 }  // namespace

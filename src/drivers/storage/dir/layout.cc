@@ -109,8 +109,12 @@ Result<Scan> scan(const Layout& layout) {
         continue;
       }
       const auto content = is_regular(path + "/root.qcow2") ? ContentType::block : ContentType::filesystem;
-      VIRGA_TRY(auto image, backing_of(path));
-      out.volumes.push_back({.info = {.id = *id, .content = content}, .image = std::move(image)});
+      auto image = backing_of(path);
+      if (!image) {
+        log::error("pool at '{}': {}: {}", layout.root(), to_string(*id), image.error().text());
+        out.damaged = true;
+      }
+      out.volumes.push_back({.info = {.id = *id, .content = content}, .image = image.value_or("")});
     }
   }
   return out;

@@ -4,7 +4,7 @@
 //
 //   ROOT/                                    0711
 //     containers/NAME/                       owner: the container's root, 0100: nobody else gets in
-//       backing                              {"image": FINGERPRINT}
+//       backing                              symlink to ../../images/FINGERPRINT
 //       upper/ work/                         the container's changes, stored shifted
 //       lower/                               where the image is shown shifted while rootfs is being mounted
 //       rootfs/                              where the overlay is mounted
@@ -49,6 +49,7 @@ struct Scan {
   };
   std::map<std::string, Image> images;
   std::vector<Volume> volumes;
+  bool damaged = false;  ///< some volume does not tell its image: none can be removed
 };
 
 // layout.cc

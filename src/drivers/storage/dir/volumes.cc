@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "base/json.h"
 #include "drivers/storage/dir/layout.h"
 #include "drivers/storage/dir/qcow2.h"
 #include "io/file.h"
@@ -18,6 +17,11 @@ namespace virga::storage::dir {
 namespace {
 
 constexpr Bytes default_disk_size = Bytes(10) << 30;
+
+/// An image as seen from a volume's directory: pools can be moved.
+std::string image_link(const std::string& fingerprint) {
+  return fmt::format("../../{}/{}", folder_of(VolumeKind::image), fingerprint);
+}
 
 /// What a volume shall be, decided before anything is made.
 struct Plan {
@@ -84,11 +88,11 @@ Result<> check_same(const std::string& path, const Plan& plan, const VolumeId& i
 
 Result<> fill(const std::string& at, const Plan& plan) {
   VIRGA_CHECK(io::make_directory(at, 0100));
-  if (!plan.image.empty())
-    VIRGA_CHECK(io::write_file_durably(at + "/backing", json::serialize(json::object{{"image", plan.image}})));
+  // A symlink rather than a file: its text needs no fsync of its own.
+  if (!plan.image.empty() && ::symlink(image_link(plan.image).c_str(), (at + "/backing").c_str()) != 0)
+    return fail_errno(errno, fmt::format("make '{}/backing'", at));
   if (plan.content == ContentType::block) {
-    const auto backing =
-        plan.image.empty() ? std::string() : fmt::format("../../{}/{}/disk.qcow2", folder_of(VolumeKind::image), plan.image);
+    const auto backing = plan.image.empty() ? std::string() : image_link(plan.image) + "/disk.qcow2";
     VIRGA_CHECK(create_qcow2(at + "/root.qcow2", {.size = plan.size, .backing = backing}));
     return io::sync_directory(at);
   }
@@ -107,14 +111,16 @@ Result<> fill(const std::string& at, const Plan& plan) {
 }  // namespace
 
 Result<std::string> backing_of(const std::string& volume) {
-  auto text = io::read_file(volume + "/backing", 4096);
-  if (!text && text.error().kind() == ErrorKind::not_found) return std::string();
-  if (!text) return fail(std::move(text).error());
-  auto object = parse_json_object(*text);
-  auto image = object ? Fields(*object).string("image") : Result<std::string>(fail(std::move(object).error()));
-  if (!image || image->empty() || !check_id({.kind = VolumeKind::image, .project = {}, .name = *image}))
-    return fail(ErrorKind::unavailable, fmt::format("'{}/backing' is damaged", volume));
-  return image;
+  char target[512];
+  const auto n = ::readlink((volume + "/backing").c_str(), target, sizeof target);
+  if (n < 0 && errno == ENOENT) return std::string();
+  std::string_view text(target, n < 0 ? 0 : static_cast<std::size_t>(n));
+  const auto prefix = image_link("");
+  if (text.starts_with(prefix)) {
+    std::string image(text.substr(prefix.size()));
+    if (check_id({.kind = VolumeKind::image, .project = {}, .name = image})) return image;
+  }
+  return fail(ErrorKind::unavailable, fmt::format("'{}/backing' is damaged", volume));
 }
 
 Result<> make_volume(const Layout& layout, const VolumeSpec& spec, const std::string& image) {
