@@ -257,6 +257,7 @@ TEST(Agent, ManyCommandsAtOnceAndABoundOnThem) {
   auto body = []() -> Task<> {
     auto agent = co_await Agent::start();
     std::vector<std::unique_ptr<Command>> running;
+    running.reserve(max_commands);
     for (std::size_t i = 0; i < max_commands; ++i) running.push_back(co_await agent.run({"cat"}));
     ExecRequest one_more;
     one_more.argv = {"true"};

@@ -541,7 +541,7 @@ TEST_F(Qemu, FirmwareBootMakesItsVariables) {
     spec.direct_boot.reset();
     spec.firmware = FirmwareBoot{world.home + "/variables.fd", false};
     spec.disks.push_back({.device = "root", .path = world.home + "/disk.raw", .format = DiskFormat::raw});
-    std::ofstream(world.home + "/disk.raw");
+    EXPECT_TRUE(io::write_file(world.home + "/disk.raw", "").has_value());
     fs::resize_file(world.home + "/disk.raw", 1 << 20);
     auto created = co_await driver->create(spec);
     EXPECT_TRUE(created.has_value()) << created.error().text();
