@@ -6,13 +6,13 @@
 
 namespace virga::client {
 
-Url&& Url::segment(std::string_view name) && {
+Url Url::segment(std::string_view name) && {
   path_ += '/';
   path_ += http::encode_segment(name);
   return std::move(*this);
 }
 
-Url&& Url::query(std::string_view key, std::string_view value) && {
+Url Url::query(std::string_view key, std::string_view value) && {
   if (value.empty()) return std::move(*this);
   if (!query_.empty()) query_ += '&';
   query_ += http::encode_segment(key);

@@ -11,9 +11,9 @@ class Url {
   /// `base` is a constant of ours: "/1.0/instances".
   explicit Url(std::string_view base) : path_(base) {}
   /// Appends one segment.
-  Url&& segment(std::string_view name) &&;
+  Url segment(std::string_view name) &&;
   /// Appends "key=value"; an empty value is left out.
-  Url&& query(std::string_view key, std::string_view value) &&;
+  Url query(std::string_view key, std::string_view value) &&;
   std::string text() const { return query_.empty() ? path_ : path_ + "?" + query_; }
 
  private:

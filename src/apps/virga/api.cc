@@ -31,6 +31,7 @@ class Interrupts {
         co_return;
       }
       auto cancelled = co_await client_.cancel(operation_);
+      if (co_await is_cancelled()) co_return;  // the operation ended meanwhile, and nobody would wake us again
       if (!cancelled)
         fmt::print(stderr, "\nThis operation cannot be cancelled ({}). Interrupt again to let it go on without waiting for it.\n",
                    cancelled.error().chain());

@@ -8,24 +8,6 @@
 namespace virga::cli {
 namespace {
 
-void append_text(std::string& out, std::string_view text) {
-  // Boost escapes C0 and quotes; C1 and invisible marks are left to us.
-  auto quoted = json::serialize(json::string(text));
-  for (const char& c : quoted) {
-    const auto byte = static_cast<unsigned char>(c);
-    const auto* next = &c + 1;
-    if (byte == 0x7f) {
-      out += "\\u007f";
-    } else if (byte == 0xc2 && static_cast<unsigned char>(*next) >= 0x80 && static_cast<unsigned char>(*next) < 0xa0) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(*next));
-    } else if (byte >= 0x80 && byte < 0xa0 && !out.empty() && static_cast<unsigned char>(*(&c - 1)) == 0xc2) {
-      continue;
-    } else {
-      out += c;
-    }
-  }
-}
-
 void append_json(std::string& out, const json::value& value, int depth) {
   const bool pretty = depth >= 0;
   auto newline = [&](int level) {
@@ -42,7 +24,7 @@ void append_json(std::string& out, const json::value& value, int depth) {
         if (!first) out += ',';
         first = false;
         newline(inner);
-        append_text(out, key);
+        out += json_quoted(key);
         out += pretty ? ": " : ":";
         append_json(out, item, inner);
       }
@@ -61,7 +43,7 @@ void append_json(std::string& out, const json::value& value, int depth) {
       out += ']';
       break;
     case json::kind::string:
-      append_text(out, value.get_string());
+      out += json_quoted(value.get_string());
       break;
     case json::kind::double_:
       out += fmt::format("{}", value.get_double());

@@ -84,6 +84,13 @@ TEST(Json, PrintsLikeTheOriginalAndEscapesC1) {
   EXPECT_EQ(compact_json(json::string("\x1b\x7f\xc2\x9b\xc3\x9b")), "\"\\u001b\\u007f\\u009b\xc3\x9b\"");
 }
 
+TEST(Json, InvisibleMarksAreEscapedAndTheTextReadsBack) {
+  for (std::string text : {"\xe2\x80\xae", "\xf3\xa0\x81\x81", "a\"\\\n\t\r", "\xf0\x9f\x98\x80"}) {
+    EXPECT_EQ(json::parse(json_quoted(text)).as_string(), text);
+  }
+  EXPECT_EQ(json_quoted("\xe2\x80\xae\xf3\xa0\x81\x81"), R"("\u202e\udb40\udc41")");
+}
+
 TEST(Yaml, TimesStandPlain) {
   EXPECT_EQ(as_yaml(json::object{{"created_at", "2026-01-31T12:00:00.5Z"}, {"name", "2026-01-31T12:00:00Z"}, {"used_at", "no"}}),
             "created_at: 2026-01-31T12:00:00.5Z\nname: \"2026-01-31T12:00:00Z\"\nused_at: \"no\"\n");

@@ -85,6 +85,34 @@ std::string escaped_line(std::string_view text) {
   return escape(text, false);
 }
 
+std::string json_quoted(std::string_view text) {
+  std::string out = "\"";
+  while (!text.empty()) {
+    const auto [c, size] = decode(text);
+    if (size == 0) {
+      out += "\\ufffd";
+    } else if (c == '"' || c == '\\') {
+      out += '\\';
+      out += static_cast<char>(c);
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (c == '\r') {
+      out += "\\r";
+    } else if (c >= 0x10000 && must_be_escaped(c)) {
+      out +=
+          fmt::format("\\u{:04x}\\u{:04x}", 0xd7c0 + (static_cast<unsigned>(c) >> 10), 0xdc00 + (static_cast<unsigned>(c) & 0x3ff));
+    } else if (must_be_escaped(c)) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out.append(text.substr(0, size));
+    }
+    text.remove_prefix(size == 0 ? 1 : size);
+  }
+  return out + "\"";
+}
+
 std::size_t display_width(std::string_view text) {
   std::size_t width = 0;
   while (!text.empty()) {

@@ -14,6 +14,8 @@ namespace virga::cli {
 std::string escaped(std::string_view text);
 /// The same, and newline and tab are escaped too: for one line of a list.
 std::string escaped_line(std::string_view text);
+/// A JSON string with its quotes; what escaped() would escape stands as \u202e.
+std::string json_quoted(std::string_view text);
 /// Terminal columns that valid UTF-8 takes.
 std::size_t display_width(std::string_view text);
 std::string upper(std::string_view text);
