@@ -14,11 +14,13 @@ namespace {
 using compute::ExecSession;
 using Stream = ExecSession::Stream;
 
+using Channels = std::map<std::string, std::unique_ptr<Channel>>;
+
 /// One command and its connections; lives until the operation's body ends.
 struct Conversation {
   Conversation(const Executor& ex, std::unique_ptr<ExecSession> s) : session(std::move(s)), pumps(ex), changed(ex) {}
   std::unique_ptr<ExecSession> session;
-  std::map<std::string, std::unique_ptr<Channel>> channels;
+  Channels channels;
   TaskGroup pumps;
   Notification changed;
   int readers = 0;          // of the command's output that have not met its end
@@ -134,8 +136,6 @@ Task<> drain(Conversation& c, const Operation& operation) {
   }
 }
 
-using Channels = std::map<std::string, std::unique_ptr<Channel>>;
-
 /// Before the command runs: nothing runs for a client that never comes.
 Task<Result<Channels>> meet(Operation& operation, bool interactive) {
   Channels out;
@@ -146,6 +146,15 @@ Task<Result<Channels>> meet(Operation& operation, bool interactive) {
     out[name] = std::move(*channel);
   }
   co_return out;
+}
+
+/// Ends the client's connections. What carries output is ended politely, all at once, so that the last of it arrives; a client that only
+/// sends its input does not listen there, and would keep a goodbye waiting.
+Task<> part(Channels channels, bool interactive) {
+  if (!interactive) channels.erase("0");
+  TaskGroup goodbyes(co_await current_executor());
+  for (auto& [name, channel] : channels) goodbyes.spawn("exec goodbye", channel->close());
+  co_await goodbyes.join();
 }
 
 void connect_streams(Operation& operation, Conversation& c, bool interactive) {
@@ -208,7 +217,7 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
     }
     auto session = co_await driver->exec(instance->uuid, spec);
     if (!session) {
-      for (auto& [channel_name, channel] : channels) co_await channel->close();
+      co_await part(std::move(channels), interactive);
       co_return fail(std::move(session).error());
     }
     self->lifecycle("instance-exec", *instance, caller, {{"command", virga::to_json(spec.command)}});
@@ -229,7 +238,7 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
     if (!code) (void)co_await conversation.session->signal(9);
     conversation.pumps.cancel();
     co_await conversation.pumps.join();
-    for (auto& [channel_name, channel] : conversation.channels) co_await channel->close();
+    co_await part(std::move(conversation.channels), interactive);
     if (!code) co_return fail(std::move(code).error());
     o.set_metadata("return", *code);
     co_return Result<>{};
