@@ -1,6 +1,7 @@
 """What the system tests share: a real daemon in a private directory, network namespace and mount namespace, the real clients, and a scan for
 whatever a test may have left behind. Needs root."""
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -237,16 +238,24 @@ def wait_until(condition, timeout=30, what="condition"):
     raise AssertionError(f"{what} did not become true within {timeout} s")
 
 
+def contents(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
 def tiny_images():
     """The two images `tiny`, built once from Debian packages and kept in a cache. Returns the two paths."""
     out = os.path.join(CACHE, "tiny")
     stamp = os.path.join(out, "stamp")
     script = os.path.join(TOP, "share/images/build-tiny")
     agent = os.path.join(BIN, "virga-agent")
-    import hashlib
-    digest = hashlib.sha256(open(script, "rb").read() + open(agent, "rb").read()).hexdigest()
+    sources = [script, agent]
+    for root, dirs, names in os.walk(os.path.join(TOP, "share/images/tiny")):
+        dirs.sort()
+        sources += [os.path.join(root, n) for n in sorted(names)]
+    digest = hashlib.sha256(b"".join(map(contents, sources))).hexdigest()
     paths = [os.path.join(out, "tiny-container.tar.gz"), os.path.join(out, "tiny-virtual-machine.tar.gz")]
-    if not (os.path.exists(stamp) and open(stamp).read() == digest and all(map(os.path.exists, paths))):
+    if not (os.path.exists(stamp) and contents(stamp).decode() == digest and all(map(os.path.exists, paths))):
         os.makedirs(out, exist_ok=True)
         subprocess.run([script, "--agent", agent, "--out", out, "--cache", os.path.join(CACHE, "packages")], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         with open(stamp, "w") as f:
