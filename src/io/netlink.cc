@@ -434,14 +434,15 @@ Result<> Netlink::set_addresses(const std::string& name, const std::vector<std::
   }
   std::vector<std::string> kept;
   for (const auto& address : present) {
-    if (address.scope != "global") continue;
     auto text = fmt::format("{}/{}", address.address, address.prefix);
     if (std::find(wanted.begin(), wanted.end(), text) != wanted.end()) {
       kept.push_back(std::move(text));
-    } else if (auto removed = change(RTM_DELADDR, 0, text);
-               !removed && removed.error().kind() != ErrorKind::not_found && removed.error().kind() != ErrorKind::internal) {
-      return removed;  // EADDRNOTAVAIL (internal): a secondary address went with its primary
+      continue;
     }
+    if (address.scope != "global") continue;
+    auto removed = change(RTM_DELADDR, 0, text);
+    // EADDRNOTAVAIL (internal): a secondary address went with its primary
+    if (!removed && removed.error().kind() != ErrorKind::not_found && removed.error().kind() != ErrorKind::internal) return removed;
   }
   for (const auto& text : wanted) {
     if (std::find(kept.begin(), kept.end(), text) != kept.end()) continue;

@@ -93,8 +93,9 @@ class Netlink {
   /// Absent is success.
   Result<> delete_link(const std::string& name);
 
-  /// Makes the interface's global addresses exactly these ("10.1.2.1/24", "fd42::1/64"), touching only what differs. New IPv6
-  /// addresses are usable at once (no duplicate detection: a bridge without ports would never finish it).
+  /// Makes the interface's global addresses exactly these ("10.1.2.1/24", "fd42::1/64"), touching only what differs; a
+  /// link-local one is added where it is named, never removed. New IPv6 addresses are usable at once (no duplicate detection: a
+  /// bridge without ports would never finish it).
   Result<> set_addresses(const std::string& name, const std::vector<std::string>& cidrs);
 
  private:

@@ -228,7 +228,7 @@ Result<> BridgeKernel::apply(const BridgeSpec& spec) {
         Error(ErrorKind::exists, fmt::format("interface '{}' exists and does not belong to network '{}'", spec.bridge, spec.id))
             .with_hint("choose another name for the network"));
   if (!link) VIRGA_CHECK(netlink_->create_bridge(spec.bridge, bridge_mac(prefix_, spec.id), group_));
-  VIRGA_CHECK(netlink_->set_link(spec.bridge, {.mtu = spec.mtu, .alias = alias}));
+  VIRGA_CHECK(netlink_->set_link(spec.bridge, {.mtu = spec.mtu, .alias = alias, .no_ipv6_address = has_ipv6}));
   VIRGA_CHECK(run(writer_.bridge(rules)));
   bridges_.insert_or_assign(spec.bridge, rules);
   if (has_ipv6) {
@@ -243,6 +243,10 @@ Result<> BridgeKernel::apply(const BridgeSpec& spec) {
   std::vector<std::string> addresses;
   for (const auto* cidr : {&spec.ipv4_cidr, &spec.ipv6_cidr})
     if (!cidr->empty()) addresses.push_back(*cidr);
+  // Router advertisements must come from a link-local address. The kernel's own would be unusable until some time after the first
+  // guest is there, and that guest would wait for its next solicitation.
+  VIRGA_TRY(const auto mac, parse_mac(bridge_mac(prefix_, spec.id)));
+  if (rules.ipv6) addresses.push_back(link_local(mac).text() + "/64");
   VIRGA_CHECK(netlink_->set_addresses(spec.bridge, addresses));
   return netlink_->set_link(spec.bridge, {.up = true});
 }
