@@ -29,7 +29,8 @@ class World:
             self.run_in(self.witness(kind))
         self.pids = {kind: self.pid(self.witness(kind)) for kind in KINDS}
         self.baseline = support.leftovers(self.daemon)
-        self.baseline_cgroups = support.cgroups()
+        self.tag = support.cgroup_tag(next(iter(self.pids.values())))
+        self.baseline_cgroups = support.cgroups(self.tag)
 
     @staticmethod
     def witness(kind):
@@ -164,7 +165,7 @@ class World:
             assert self.pid(self.witness(kind)) == self.pids[kind], f"{where}: {self.witness(kind)} is another process"
 
     def check_clean(self, where):
-        left, groups = support.leftovers(self.daemon), support.cgroups()
+        left, groups = support.leftovers(self.daemon), support.cgroups(self.tag)
         for key in set(left) | set(self.baseline):
             extra = set(left.get(key, [])) - set(self.baseline.get(key, []))
             assert not extra, f"{where}: left behind in {key}: {extra}"
@@ -222,7 +223,7 @@ class KillTest(unittest.TestCase):
             clean()
             w.check_clean(where)
         except (AssertionError, ApiError, support.CommandFailed) as error:
-            raise AssertionError(f"{where}: {error}\n{w.daemon.tail(60)}") from error
+            raise AssertionError(f"{where}: {error}\n{w.daemon.tail(15)}") from error
 
     def record_points(self, operation):
         """What a run without a kill passes."""

@@ -188,14 +188,19 @@ def end_processes_of(path):
                 pass
 
 
-def cgroups():
-    """Every control group below a `virga` directory, in whichever hierarchy."""
-    found = []
-    for top in ("/sys/fs/cgroup",):
-        for root, dirs, _ in os.walk(top):
-            if "/virga/" in root:
-                found.append(root)
-    return found
+def cgroup_tag(pid):
+    """The daemon's own part of the control groups of a guest's process: virga/TAG/UUID."""
+    with open(f"/proc/{pid}/cgroup") as f:
+        for line in f:
+            parts = line.strip().split("/")
+            if "virga" in parts:
+                return parts[parts.index("virga") + 1]
+    raise AssertionError(f"process {pid} is in no control group of virga's")
+
+
+def cgroups(tag):
+    """Every control group of one daemon's guests, in whichever hierarchy; others may run on this host."""
+    return [root for root, _, _ in os.walk("/sys/fs/cgroup") if f"/virga/{tag}/" in root]
 
 
 def links():
