@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the system tests: every tests/system/*_test.py in a process of its own, as unittest; those that name a CLIENT once for each command
-line. Counts as the others do.
+"""Runs the system tests: every tests/system/*_test.py in a process of its own, as unittest, once for each of the settings that its line
+"VARIANTS: NAME=VALUE ..." gives. Two at a time: each has its own directory and namespaces. Counts as the others do.
 
-usage: run_system.py [--bin DIRECTORY] [--filter TEXT] [--counts FILE] [--timeout SECONDS]
+usage: run_system.py [--bin DIRECTORY] [--filter TEXT] [--counts FILE] [--timeout SECONDS] [--jobs N]
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -16,13 +17,14 @@ import time
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
-def run(path, client, bin_directory, timeout):
+def run(path, variant, bin_directory, timeout):
     """(passed, failed, skipped)"""
-    name = path.stem + (f" ({client})" if client else "")
-    if client == "incus" and shutil.which("incus") is None:
+    key, _, value = variant.partition("=")
+    name = path.stem + (f" ({value})" if value else "")
+    if variant == "VIRGA_CLIENT=incus" and shutil.which("incus") is None:
         print(f"skip {name:40} the incus client is not installed: ./dev deps --tests", flush=True)
         return 0, 0, 1
-    env = dict(os.environ, VIRGA_BIN=str(bin_directory), PYTHONUNBUFFERED="1", **({"VIRGA_CLIENT": client} if client else {}))
+    env = dict(os.environ, VIRGA_BIN=str(bin_directory), PYTHONUNBUFFERED="1", **({key: value} if key else {}))
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, str(path)], cwd=path.parent, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -57,14 +59,19 @@ def main():
     p.add_argument("--bin", type=pathlib.Path, default=TOP / "build/debug/bin")
     p.add_argument("--filter", default="")
     p.add_argument("--counts", type=pathlib.Path)
-    p.add_argument("--timeout", type=float, default=900)
+    p.add_argument("--timeout", type=float, default=1500)
+    p.add_argument("--jobs", type=int, default=2)
     args = p.parse_args()
-    total = (0, 0, 0)
+    runs = []
     for path in sorted((TOP / "tests/system").glob("*_test.py")):
-        if args.filter not in path.stem:
-            continue
-        for client in ("virga", "incus") if "VIRGA_CLIENT" in path.read_text() else (None,):
-            total = tuple(a + b for a, b in zip(total, run(path, client, args.bin.resolve(), args.timeout)))
+        if args.filter in path.stem:
+            variants = re.search(r"^VARIANTS: (.*)$", path.read_text(), re.M)
+            runs += [(path, v) for v in (variants.group(1).split() if variants else [""])]
+    # The long ones first, so that none of them is alone at the end.
+    runs.sort(key=lambda r: "kill" not in r[0].stem)
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(lambda r: run(*r, args.bin.resolve(), args.timeout), runs))
+    total = tuple(map(sum, zip((0, 0, 0), *results)))
     if args.counts:
         args.counts.write_text("{} {} {}\n".format(*total))
     return 1 if total[1] else 0

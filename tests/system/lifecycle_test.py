@@ -1,5 +1,8 @@
 """The main job, done by a command line against a real daemon, on a container and on a VM: run once with `virga` and once with the stock
-`incus` client (VIRGA_CLIENT=virga|incus)."""
+`incus` client.
+
+VARIANTS: VIRGA_CLIENT=virga VIRGA_CLIENT=incus
+"""
 import json
 import os
 import pty
