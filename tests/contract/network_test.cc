@@ -594,6 +594,23 @@ TEST_F(BridgePackets, BadValuesAreRefusedBeforeAnythingIsDone) {
   EXPECT_FALSE(BridgeDriver::create(io.get_executor(), {.tag = "a-b"}));
 }
 
+TEST_F(BridgePackets, SaysWhenDnsmasqIsMissing) {
+  auto made = BridgeDriver::create(io.get_executor(), {.tag = "t2", .dnsmasq = "no-such-dnsmasq"});
+  ASSERT_TRUE(made);
+  auto& lacking = **made;
+  auto s = spec("vt1");
+  auto applied = await(lacking.apply(s));
+  ASSERT_FALSE(applied);
+  EXPECT_EQ(applied.error().kind(), ErrorKind::unavailable);
+  EXPECT_EQ(applied.error().hint(), "apt install dnsmasq-base");
+  auto findings = await(lacking.probe());
+  EXPECT_FALSE(findings.back().ok);
+  EXPECT_EQ(findings.back().remedy, "apt install dnsmasq-base");
+  ok(await(lacking.remove(s)));
+  await(lacking.shut_down());
+  EXPECT_EQ(shell("ip -o link | wc -l").out, "1\n");
+}
+
 TEST_F(BridgePackets, TellsWhatTheHostCanDo) {
   auto findings = await(dynamic_cast<BridgeDriver&>(*driver).probe());
   EXPECT_EQ(findings.size(), 4u);
