@@ -59,7 +59,11 @@ class Session {
     }
     tasks_.spawn("exec stdin", spec.without_stdin ? end_of_input() : copy_input());
     readers_.spawn("exec stdout", copy_output(*(spec.interactive ? in_ : out_), STDOUT_FILENO));
-    if (!spec.interactive) readers_.spawn("exec stderr", copy_output(*err_, STDERR_FILENO));
+    if (!spec.interactive) {
+      readers_.spawn("exec stderr", copy_output(*err_, STDERR_FILENO));
+      // Nothing comes on it but the server's goodbye, which must be answered.
+      tasks_.spawn("exec stdin's end", discard(*in_));
+    }
 
     auto ended = co_await client_.wait(answer.operation);
     co_await drain();

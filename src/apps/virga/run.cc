@@ -7,7 +7,7 @@
 #include "apps/virga/app.h"
 #include "apps/virga/commands.h"
 #include "apps/virga/text.h"
-#include "apps/virga/version.h"
+#include "base/version.h"
 #include "base/log.h"
 
 namespace virga::cli {

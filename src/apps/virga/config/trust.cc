@@ -127,7 +127,7 @@ Result<json::array> token_operations(Api& api) {
   VIRGA_TRY(auto by_state, api.object(Url("/1.0/operations").query("recursion", "1")));
   json::array out;
   for (const auto& operation : objects_of(array_of(by_state, "running")))
-    if (text_of(operation, "class") == "token" && object_of(operation, "metadata").contains("secret")) out.push_back(operation);
+    if (text_of(operation, "class") == "token") out.push_back(operation);
   return out;
 }
 
@@ -136,6 +136,7 @@ Result<> list_tokens(App& app, const Args& args) {
   VIRGA_TRY(auto operations, token_operations(*api));
   const std::vector<Column> columns = {
       {'n', "NAME", [](const json::object& o) { return text_of(object_of(object_of(o, "metadata"), "request"), "name"); }},
+      // A server may keep the secret to the one who made it.
       {'t', "TOKEN", [](const json::object& o) { return token_word(o).value_or(""); }},
       {'E', "EXPIRES AT", [](const json::object& o) { return local_time(text_of(object_of(o, "metadata"), "expiresAt"), ""); }},
   };

@@ -111,7 +111,7 @@ Result<std::string> recent_log(App& app, Api& api, const std::string& name, cons
     return text;
   };
   auto text = collect(url);
-  if (!text && text.error().kind() == ErrorKind::not_found) text = collect(Url(base).segment("console"));
+  if (!text && (text.error().kind() == ErrorKind::not_found || text.error().kind() == ErrorKind::unsupported)) text = collect(Url(base).segment("console"));
   return text;
 }
 

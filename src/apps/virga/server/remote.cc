@@ -5,7 +5,7 @@
 #include "apps/virga/commands.h"
 #include "apps/virga/listing.h"
 #include "apps/virga/values.h"
-#include "apps/virga/version.h"
+#include "base/version.h"
 
 namespace virga::cli {
 namespace {
