@@ -30,9 +30,11 @@ struct Conversation {
 
 /// Nobody is there any more to see what the command does.
 Task<> hang_up(Conversation& c, bool interactive) {
+  // A cancel that has been and gone would not wake the sleep: the command has ended, and its client says goodbye.
+  if (co_await is_cancelled()) co_return;
   if (interactive) {
     (void)co_await c.session->signal(1);
-    if (!co_await sleep_for(Milliseconds(5000))) co_return;
+    if (co_await is_cancelled() || !co_await sleep_for(Milliseconds(5000))) co_return;
   }
   (void)co_await c.session->signal(9);
 }
