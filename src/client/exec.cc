@@ -112,8 +112,11 @@ class Session {
       auto message = co_await socket.read();
       if (!message) co_return;
       if (message->kind != http::WebSocket::Kind::binary) break;
-      // Nobody reads what the command prints? The closed socket gives it the broken pipe it would have got here.
-      if (!co_await write_stream(fd, message->data)) break;
+      if (!co_await write_stream(fd, message->data)) {
+        // Nobody reads what the command prints: the broken connection gives it the broken pipe it would have got here.
+        socket.abort();
+        co_return;
+      }
     }
     // The server waits for this before it calls the command ended.
     co_await socket.close();
