@@ -32,6 +32,7 @@ struct Api::Impl {
     add_operation_routes(router);
     add_event_routes(router);
     add_instance_routes(router);
+    add_instance_log_routes(router);
     add_image_routes(router);
     add_image_alias_routes(router);
     add_profile_routes(router);
@@ -63,8 +64,7 @@ struct Api::Impl {
       context.project = given;
     }
     if (!context.identity.trusted || context.all_projects) return {};
-    if (!context.identity.may_use(context.project))
-      return fail(not_found(fmt::format("no project '{}'", context.project)));
+    if (!context.identity.may_use(context.project)) return fail(not_found(fmt::format("no project '{}'", context.project)));
     VIRGA_TRY(auto project, services.projects.get(context.project));
     return {};
   }

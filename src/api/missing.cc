@@ -28,10 +28,9 @@ void add_missing_routes(Router& router) {
                               "/1.0/instances/{name}/access",
                               "/1.0/instances/{name}/backups",
                               "/1.0/instances/{name}/bitmaps",
-                              "/1.0/instances/{name}/console",
                               "/1.0/instances/{name}/debug",
                               "/1.0/instances/{name}/files",
-                              "/1.0/instances/{name}/logs",
+
                               "/1.0/instances/{name}/metadata",
                               "/1.0/instances/{name}/nbd",
                               "/1.0/instances/{name}/nvram",
@@ -56,6 +55,9 @@ void add_missing_routes(Router& router) {
   // Methods of paths that are there.
   using http::Method;
   router.add(Method::put, "/1.0/instances", {not_yet});
+  router.add(Method::post, "/1.0/instances/{name}/console", {not_yet});
+  router.add(Method::del, "/1.0/instances/{name}/console", {not_yet});
+  router.add(Method::del, "/1.0/instances/{name}/logs/{file}", {not_yet});
   router.add(Method::post, "/1.0/images/{fingerprint}/export", {not_yet});
   router.add(Method::post, "/1.0/storage-pools/{name}/volumes", {not_yet});
   router.add(Method::post, "/1.0/storage-pools/{name}/volumes/{type}", {not_yet});

@@ -1,4 +1,6 @@
 // The nouns, from end to end: instances, their commands, images, operations and events.
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "api/server/extensions.h"
@@ -7,8 +9,8 @@
 namespace virga::api {
 namespace {
 
-using http::testing::Done;
 using http::WebSocket;
+using http::testing::Done;
 using testing::Answer;
 using testing::Site;
 
@@ -43,28 +45,51 @@ TEST_F(Site, AnInstanceLives) {
   EXPECT_EQ(get("/1.0/instances?filter=status+eq+stopped").metadata().as_array().size(), 1u) << "a new object, a new text";
   EXPECT_EQ(change("POST", "/1.0/instances/web", R"({"name":"web2"})"), "");
   EXPECT_EQ(get("/1.0/instances/web").status, 404);
-  EXPECT_EQ(json::serialize(get("/1.0/storage-pools/default/volumes").metadata()), R"(["/1.0/storage-pools/default/volumes/container/web2"])");
+  EXPECT_EQ(json::serialize(get("/1.0/storage-pools/default/volumes").metadata()),
+            R"(["/1.0/storage-pools/default/volumes/container/web2"])");
   EXPECT_EQ(change("DELETE", "/1.0/instances/web2"), "");
   EXPECT_EQ(json::serialize(get("/1.0/instances").metadata()), "[]");
 }
 
 TEST_F(Site, WhatIsNotThereYetIsRefusedByName) {
   make_world();
-  for (auto [body, word] : {std::pair{R"({"name":"a","source":{"type":"copy","source":"b"}})", "copy"},
-                            {R"({"name":"a","source":{"type":"image","alias":"tiny","server":"https://x"}})", "source.server"},
-                            {R"({"name":"a","stateful":true,"source":{"type":"image","alias":"tiny"}})", "stateful"},
-                            {R"({"name":"a","instance_type":"t2.micro","source":{"type":"image","alias":"tiny"}})", "instance_type"}}) {
+  for (auto [body, word] :
+       {std::pair{R"({"name":"a","source":{"type":"copy","source":"b"}})", "copy"},
+        {R"({"name":"a","source":{"type":"image","alias":"tiny","server":"https://x"}})", "source.server"},
+        {R"({"name":"a","stateful":true,"source":{"type":"image","alias":"tiny"}})", "stateful"},
+        {R"({"name":"a","instance_type":"t2.micro","source":{"type":"image","alias":"tiny"}})", "instance_type"}}) {
     auto answer = call("POST", "/1.0/instances", body);
     EXPECT_EQ(answer.status, 501) << body;
     EXPECT_NE(answer.error().find(word), std::string::npos) << answer.error();
   }
-  for (auto body : {R"({"name":"a"})", R"({"name":"a","source":{"type":"image"}})", R"({"name":"a","source":{"type":"image","alias":"tiny"},"colour":1})",
+  for (auto body : {R"({"name":"a"})", R"({"name":"a","source":{"type":"image"}})",
+                    R"({"name":"a","source":{"type":"image","alias":"tiny"},"colour":1})",
                     R"({"name":"a","type":"toaster","source":{"type":"image","alias":"tiny"}})"})
     EXPECT_EQ(call("POST", "/1.0/instances", body).status, 400) << body;
   EXPECT_EQ(call("PUT", "/1.0/instances", R"({"state":{"action":"stop"}})").status, 501);
   EXPECT_EQ(launch("web"), "");
   EXPECT_EQ(call("PUT", "/1.0/instances/web/state", R"({"action":"explode"})").status, 400);
   EXPECT_EQ(call("POST", "/1.0/instances/web", R"({"name":"x","migration":true})").status, 501);
+}
+
+TEST_F(Site, LogsAreReadByNameOnly) {
+  make_world();
+  ASSERT_EQ(launch("web"), "");
+  std::string logs;
+  loop.call([&] { logs = engine->instances.log_directory(*engine->instances.find("default", "web")); });
+  std::filesystem::create_directories(logs);
+  std::ofstream(logs + "/console.log") << "<img onerror=x>";
+  std::ofstream(logs + "/init.log") << "began";
+  std::filesystem::create_symlink("/etc/passwd", logs + "/evil");
+  EXPECT_EQ(json::serialize(get("/1.0/instances/web/logs").metadata()),
+            R"(["/1.0/instances/web/logs/console.log","/1.0/instances/web/logs/init.log"])");
+  auto console = get("/1.0/instances/web/console");
+  EXPECT_EQ(console.raw.body, "<img onerror=x>");
+  EXPECT_EQ(console.header("Content-Type"), "application/octet-stream");
+  EXPECT_EQ(console.header("X-Content-Type-Options"), "nosniff");
+  EXPECT_EQ(get("/1.0/instances/web/logs/lxc.log").raw.body, "began");
+  for (auto name : {"evil", "nope", "%2e%2e", "..%5cpasswd", "console.log%00"})
+    EXPECT_GE(get(std::string("/1.0/instances/web/logs/") + name).status, 400) << name;
 }
 
 TEST_F(Site, ACommandSpeaksOverWebSockets) {
@@ -133,7 +158,10 @@ TEST_F(Site, EventsTellWhatHappens) {
 }
 
 TEST_F(Site, AnImageComesAndGoes) {
-  EXPECT_EQ(upload("tiny image", {{"X-Incus-filename", "tiny.tar.xz"}, {"X-Incus-properties", "os=tiny&release=a%20b"}, {"X-Incus-public", "true"}}), "");
+  EXPECT_EQ(
+      upload("tiny image",
+             {{"X-Incus-filename", "tiny.tar.xz"}, {"X-Incus-properties", "os=tiny&release=a%20b"}, {"X-Incus-public", "true"}}),
+      "");
   const auto fingerprint = sha256_hex("tiny image");
   auto image = get("/1.0/images/" + fingerprint.substr(0, 12));
   EXPECT_EQ(image.metadata().at("fingerprint").as_string(), fingerprint);
@@ -154,8 +182,9 @@ TEST_F(Site, AnImageComesAndGoes) {
 }
 
 TEST_F(Site, ASplitImageGoesInAndOutAsTwoParts) {
-  const std::string form = "--B\r\nContent-Disposition: form-data; name=\"metadata\"; filename=\"m.tar\"\r\n\r\nvm meta\r\n"
-                           "--B\r\nContent-Disposition: form-data; name=\"rootfs.img\"; filename=\"r\"\r\n\r\ndisk\r\n--B--\r\n";
+  const std::string form =
+      "--B\r\nContent-Disposition: form-data; name=\"metadata\"; filename=\"m.tar\"\r\n\r\nvm meta\r\n"
+      "--B\r\nContent-Disposition: form-data; name=\"rootfs.img\"; filename=\"r\"\r\n\r\ndisk\r\n--B--\r\n";
   auto answer = call("POST", "/1.0/images", form, {{"Content-Type", "multipart/form-data; boundary=B"}});
   ASSERT_EQ(answer.status, 202) << answer.error();
   auto done = get(std::string(answer.body.at("operation").as_string()) + "/wait");
@@ -170,13 +199,16 @@ TEST_F(Site, ASplitImageGoesInAndOutAsTwoParts) {
 
 TEST_F(Site, AnUploadThatFailsLeavesNothing) {
   EXPECT_NE(upload("bad image", {}), "");
-  for (const auto& form : std::vector<std::string>{"", "--B--", "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n--B--",
-                                                   "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n",
-                                                   "--B\r\nContent-Disposition: form-data; name=\"evil\"\r\n\r\nx\r\n--B--",
-                                                   "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n"
-                                                   "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n--B--"})
+  for (const auto& form :
+       std::vector<std::string>{"", "--B--", "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n--B--",
+                                "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n",
+                                "--B\r\nContent-Disposition: form-data; name=\"evil\"\r\n\r\nx\r\n--B--",
+                                "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n"
+                                "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\nx\r\n--B--"})
     EXPECT_EQ(call("POST", "/1.0/images", form, {{"Content-Type", "multipart/form-data; boundary=B"}}).status, 400) << form;
-  EXPECT_EQ(call("POST", "/1.0/images", "x", {{"Content-Type", "application/octet-stream"}, {"X-Incus-properties", "a=%zz"}}).status, 400);
+  EXPECT_EQ(
+      call("POST", "/1.0/images", "x", {{"Content-Type", "application/octet-stream"}, {"X-Incus-properties", "a=%zz"}}).status,
+      400);
   EXPECT_EQ(call("POST", "/1.0/images", R"({"source":{"type":"url","url":"https://x"}})").status, 501);
   EXPECT_EQ(engine->images_on_disk.uploads_left(), 0);
 }

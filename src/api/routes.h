@@ -10,6 +10,7 @@ void add_certificate_routes(Router& router);
 void add_operation_routes(Router& router);
 void add_event_routes(Router& router);
 void add_instance_routes(Router& router);
+void add_instance_log_routes(Router& router);
 void add_image_routes(Router& router);
 void add_image_alias_routes(Router& router);
 void add_profile_routes(Router& router);

@@ -212,6 +212,7 @@ Task<Result<>> Daemon::Parts::load() {
 
 Task<Result<>> Daemon::Parts::listen() {
   auto about = describe_host({{containers->info().name, containers->info().version}, {vms->info().name, vms->info().version}});
+  about.socket_is_shared = !options.group.empty();
   about.addresses = [this] { return https_address.empty() ? std::vector<std::string>() : reachable_addresses(https_address); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances, *certificates, *server, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());

@@ -161,6 +161,10 @@ Result<OperationPtr> Instances::change_state(const Caller& caller, const std::st
   return fail(ErrorKind::invalid, "unknown action");
 }
 
+std::string Instances::log_directory(const Instance& instance) const {
+  return log_path(impl_->parts.state_dir, instance.project, instance.name);
+}
+
 Task<Result<InstanceState>> Instances::state(std::string project, std::string name) {
   VIRGA_CO_TRY(auto instance, impl_->get(project, name));
   InstanceState out;

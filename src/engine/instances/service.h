@@ -122,6 +122,8 @@ class Instances {
   std::vector<Ptr> list(const std::optional<std::string>& project) const;
   /// Asks the guest's host side and, within two seconds, its agent. Errors: not_found.
   Task<Result<InstanceState>> state(std::string project, std::string name);
+  /// The directory of its logs: console.log, and init.log or qemu.log. A log may be missing.
+  std::string log_directory(const Instance& instance) const;
   /// URLs of the instances that use a profile, a network or a pool, as `used_by` shows them.
   std::vector<std::string> users_of_profile(const std::string& project, const std::string& name) const;
   std::vector<std::string> users_of_network(const std::string& name) const;

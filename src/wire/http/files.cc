@@ -20,6 +20,17 @@ Result<FileBody> open_file(const std::string& path) {
   return file;
 }
 
+Result<std::string> read_small_file(const std::string& path) {
+  return io::read_file(path);
+}
+
+std::vector<std::string> list_files(const std::string& directory) {
+  std::vector<std::string> out;
+  for (auto& name : io::list_directory(directory).value_or(std::vector<std::string>()))
+    if (open_file(directory + "/" + name)) out.push_back(std::move(name));
+  return out;
+}
+
 Result<FileWriter> FileWriter::create(const std::string& path) {
   VIRGA_TRY(auto fd, io::open_path(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
   return FileWriter(std::move(fd));

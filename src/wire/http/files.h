@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "wire/http/message.h"
@@ -11,6 +12,12 @@ namespace virga::http {
 
 /// The whole of a regular file. Errors: not_found, denied, invalid (not a regular file).
 Result<FileBody> open_file(const std::string& path);
+
+/// A small file that somebody may be writing to, as it is now: no Content-Length to keep. Errors: not_found, unavailable (too
+/// large).
+Result<std::string> read_small_file(const std::string& path);
+/// Names of the regular files in a directory, in order; none where it does not exist.
+std::vector<std::string> list_files(const std::string& directory);
 
 /// A new file that an upload is written to; blocks, so it is for a BlockingPool.
 class FileWriter {
