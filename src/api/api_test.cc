@@ -1,7 +1,7 @@
 // What every request goes through: identity, route, access, project, body, envelope.
 #include "api/api.h"
 
-#include "api/site_fixture.h"
+#include "api/site_test.h"
 #include "wire/http/tls.h"
 
 namespace virga::api {

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "api/server/extensions.h"
-#include "api/site_fixture.h"
+#include "api/site_test.h"
 
 namespace virga::api {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <fstream>
 
-#include "wire/http/server_fixture.h"
+#include "wire/http/fixture_test.h"
 
 namespace virga::http {
 namespace {

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <chrono>
 
-#include "wire/http/server_fixture.h"
+#include "wire/http/fixture_test.h"
 
 namespace virga::http {
 namespace {

@@ -8,8 +8,6 @@
 
 #include "api/api.h"
 #include "drivers/compute/fake/fake.h"
-#include "drivers/image/files.h"
-#include "drivers/image/reader.h"
 #include "drivers/network/fake/fake.h"
 #include "drivers/storage/fake/fake.h"
 #include "engine/certificates/service.h"
@@ -24,9 +22,9 @@
 #include "engine/projects/service.h"
 #include "engine/server/service.h"
 #include "base/random.h"
-#include "io/file.h"
 #include "store/memory/store.h"
-#include "wire/http/server_fixture.h"
+#include "wire/http/files.h"
+#include "wire/http/fixture_test.h"
 
 namespace virga::api::testing {
 
@@ -37,7 +35,7 @@ class PlainImages final : public image::Reader, public image::Files {
   Task<Result<image::Inspection>> inspect(std::string metadata, std::string) override {
     image::Inspection out;
     out.metadata.architecture = "x86_64";
-    auto text = io::read_file(metadata);
+    auto text = http::read_small_file(metadata);
     if (!text) co_return fail(std::move(text).error());
     if (text->starts_with("vm")) out.type = image::Type::virtual_machine;
     if (text->starts_with("bad")) co_return fail(ErrorKind::invalid, "not an image");
@@ -47,9 +45,9 @@ class PlainImages final : public image::Reader, public image::Files {
   Task<Result<>> open() override { co_return Result<>{}; }
   std::string new_upload_path() override { return fmt::format("{}/upload-{}", directory_, next_++); }
   Task<Result<image::Digest>> digest(std::string metadata, std::string rootfs) override {
-    VIRGA_CO_TRY(auto text, io::read_file(metadata));
+    VIRGA_CO_TRY(auto text, http::read_small_file(metadata));
     if (!rootfs.empty()) {
-      VIRGA_CO_TRY(auto more, io::read_file(rootfs));
+      VIRGA_CO_TRY(auto more, http::read_small_file(rootfs));
       text += more;
     }
     co_return image::Digest{sha256_hex(text), text.size()};
