@@ -104,6 +104,8 @@ Result<> edit_document(App& app, const json::object& object, std::string_view he
                        const std::function<Result<>(json::object)>& apply) {
   if (!stdin_is_terminal()) {
     VIRGA_TRY(auto document, piped_document());
+    // Nothing would take all configuration away: more likely a script's input is closed.
+    if (document.empty()) return fail(ErrorKind::invalid, "standard input is empty: nothing is changed");
     return apply(std::move(document));
   }
   std::string text;

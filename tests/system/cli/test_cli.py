@@ -208,6 +208,7 @@ class Documents(Case):
         self.ok("profile", "edit", "p", stdin="config:\n  a: 7\nname: p\n")
         self.assertEqual(self.sent("PUT", "/1.0/profiles/p"), {"config": {"a": "7"}})
         self.assertIn("line", self.fails(1, "profile", "edit", "p", stdin="a: [\n"))
+        self.assertIn("nothing is changed", self.fails(1, "profile", "edit", "p", stdin=""))
 
     def test_a_text_that_does_not_parse_is_offered_again_as_it_was_left(self):
         self.editor('if grep -q BROKEN "$1"; then sed -i "s/BROKEN: \\[/description: mended/" "$1"; else echo "BROKEN: [" > "$1"; fi\n')

@@ -63,12 +63,12 @@ std::string extension(std::string_view name) {
   return {};
 }
 
-/// Where a file goes: into the target directory by the server's name, or to the target's name with the file's ending.
+/// Where a file goes: by the server's name into the working or target directory, or to the target's own name with this ending.
 std::string destination(const std::string& target, const std::string& server_name, std::string_view ending) {
-  const std::string name = server_name.empty() ? "image" : server_name;
+  const std::string name = server_name.empty() ? "image" + std::string(ending) : server_name;
   if (target.empty()) return name;
   if (is_directory(target)) return target + "/" + name;
-  return target + (ending.empty() ? extension(name) : std::string(ending));
+  return target + std::string(ending);
 }
 
 Result<> split_parts(NewFile& whole, std::string_view content_type, const std::string& target) {
@@ -84,10 +84,7 @@ Result<> split_parts(NewFile& whole, std::string_view content_type, const std::s
   } unmap{memory, size};
   VIRGA_TRY(auto parts, parse_multipart({static_cast<const char*>(memory), size}, content_type));
   for (const auto& part : parts) {
-    const auto ending = part.name == "metadata"             ? std::string()
-                        : extension(part.file_name).empty() ? std::string(".root")
-                                                            : ".root" + extension(part.file_name);
-    const auto path = destination(target, part.file_name, part.name == "metadata" ? extension(part.file_name) : ending);
+    const auto path = destination(target, part.file_name, part.name == "metadata" ? "" : ".root");
     VIRGA_TRY(auto file, NewFile::create(path + ".part"));
     VIRGA_CHECK(file.write(part.content));
     VIRGA_CHECK(file.finish(path));
@@ -122,7 +119,8 @@ Result<> export_image(App& app, const Args& args) {
   if (content_type.starts_with("multipart/")) {
     VIRGA_CHECK(split_parts(whole, content_type, target));
   } else {
-    VIRGA_CHECK(whole.finish(destination(target, disposition_file_name(response.header("Content-Disposition")), "")));
+    const auto file_name = disposition_file_name(response.header("Content-Disposition"));
+    VIRGA_CHECK(whole.finish(destination(target, file_name, extension(file_name))));
   }
   app.note("Image exported successfully!");
   return {};
