@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "apps/virga/progress.h"
+#include "base/log.h"
 
 namespace virga::cli {
 namespace {
@@ -98,6 +99,7 @@ Result<> Api::connect() {
 }
 
 Result<client::Answer> Api::start(std::string method, const Url& url, std::optional<json::value> body, std::string if_match) {
+  log::debug("{} {}", method, url.text());
   client::Call call{.method = std::move(method), .target = url.text(), .body = std::move(body), .if_match = std::move(if_match)};
   return await(loop_->client.call(std::move(call)));
 }

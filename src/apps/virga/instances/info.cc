@@ -111,7 +111,13 @@ Result<std::string> recent_log(App& app, Api& api, const std::string& name, cons
     return text;
   };
   auto text = collect(url);
-  if (!text && (text.error().kind() == ErrorKind::not_found || text.error().kind() == ErrorKind::unsupported)) text = collect(Url(base).segment("console"));
+  // What the machine or the runtime has to say is often nothing; then the console tells more.
+  const bool none =
+      text ? text->empty() : text.error().kind() == ErrorKind::not_found || text.error().kind() == ErrorKind::unsupported;
+  if (none) {
+    if (auto console = collect(Url(base).segment("console")); console || !text) text = std::move(console);
+  }
+  if (!text && text.error().kind() == ErrorKind::not_found) return std::string();
   return text;
 }
 
