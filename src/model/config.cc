@@ -173,7 +173,7 @@ Result<> check_config(const Config& config, std::optional<InstanceType> type, bo
     if (rule->key == "environment.*") {
       auto name = std::string_view(key).substr(12);
       if (name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != std::string_view::npos || (name[0] >= '0' && name[0] <= '9'))
-        return invalid(field, fmt::format("'{}' is not the name of an environment variable", name));
+        return invalid(field, fmt::format("configuration key '{}' does not name an environment variable", key.substr(0, 100)));
     }
   }
   return {};

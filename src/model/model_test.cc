@@ -12,7 +12,7 @@ TEST(Names, OnlyWhatIsSafeEverywhere) {
   EXPECT_FALSE(check_instance_name(std::string(64, 'a')));
   EXPECT_EQ(check_instance_name("a/b").error().field(), "name");
   for (auto ok : {"debian/12", "tiny", "a:b"}) EXPECT_TRUE(check_alias_name(ok)) << ok;
-  for (auto bad : {"", "/x", "x/", "a/../b", "a b", "-x", "a//b", "x'"}) EXPECT_FALSE(check_alias_name(bad)) << bad;
+  for (auto bad : {"", "/x", "x/", "a/../b", "a b", "-x", "a//b", "x'", "a\u202eb", "\u200b", "a\u0085"}) EXPECT_FALSE(check_alias_name(bad)) << bad;
   for (auto bad : {"", "..", ".x", "a/b", "-x"}) EXPECT_FALSE(check_object_name("pool", bad)) << bad;
 }
 

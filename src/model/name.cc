@@ -12,6 +12,20 @@ bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool digit(char c) { return c >= '0' && c <= '9'; }
 bool one_of(char c, std::string_view set) { return set.find(c) != std::string_view::npos; }
 
+/// Characters that make a text look like another one: controls beyond ASCII (U+0080 to U+009F), marks that turn the direction of
+/// writing, and what has no width. In UTF-8.
+bool deceives(std::string_view text) {
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    const auto a = static_cast<unsigned char>(text[i]), b = static_cast<unsigned char>(text[i + 1]);
+    const auto c = i + 2 < text.size() ? static_cast<unsigned char>(text[i + 2]) : 0;
+    if (a == 0xc2 && b < 0xa0) return true;
+    if (a == 0xe2 && b == 0x80 && ((c >= 0x8b && c <= 0x8f) || (c >= 0xa8 && c <= 0xae))) return true;
+    if (a == 0xe2 && b == 0x81 && c >= 0xa0 && c <= 0xaf) return true;
+    if (a == 0xef && b == 0xbb && c == 0xbf) return true;
+  }
+  return false;
+}
+
 /// A stranger's text inside an error message: short, and without characters that play tricks on a terminal.
 std::string shown(std::string_view text) {
   std::string out;
@@ -44,14 +58,14 @@ Result<> check_interface_name(std::string_view field, std::string_view name) {
 }
 
 Result<> check_device_name(std::string_view name) {
-  const bool ok = !name.empty() && name.size() <= 64 && name != "." && name != ".." &&
+  const bool ok = !name.empty() && name.size() <= 64 && name != "." && name != ".." && name.front() != '-' &&
                   std::all_of(name.begin(), name.end(), [](char c) { return letter(c) || digit(c) || one_of(c, "._-:"); });
   if (ok) return {};
-  return invalid("devices", fmt::format("invalid device name '{}': use 1 to 64 letters, digits, '.', '_', '-' and ':'", shown(name)));
+  return invalid("devices", fmt::format("invalid device name '{}': use 1 to 64 letters, digits, '.', '_', '-' and ':', and do not begin with '-'", shown(name)));
 }
 
 Result<> check_alias_name(std::string_view name) {
-  bool ok = !name.empty() && name.size() <= 200 && name.front() != '/' && name.back() != '/' && name.front() != '-';
+  bool ok = !name.empty() && name.size() <= 200 && name.front() != '/' && name.back() != '/' && name.front() != '-' && !deceives(name);
   for (char c : name) ok = ok && static_cast<unsigned char>(c) > 0x20 && c != 0x7f && !one_of(c, "\"'\\`$%?#&;<>|*");
   std::size_t at = 0;
   while (ok && at <= name.size()) {
@@ -65,7 +79,7 @@ Result<> check_alias_name(std::string_view name) {
 }
 
 Result<> check_description(std::string_view text) {
-  bool ok = text.size() <= 1024;
+  bool ok = text.size() <= 1024 && !deceives(text);
   for (char c : text) ok = ok && (static_cast<unsigned char>(c) >= 0x20 || c == '\t' || c == '\n') && c != 0x7f;
   if (ok) return {};
   return invalid("description", "a description has at most 1024 bytes and no control characters");

@@ -127,6 +127,7 @@ Result<engine::StateChange> read_state_change(const json::object& body) {
     return invalid("action", fmt::format("'{}' is no action: there are start, stop, restart, freeze and unfreeze", action));
   }
   VIRGA_TRY(out.timeout_seconds, fields.integer("timeout", -1));
+  if (out.timeout_seconds < -1) return invalid("timeout", "field 'timeout' must be a number of seconds, or -1 for no limit");
   VIRGA_TRY(out.force, fields.boolean("force"));
   VIRGA_TRY(out.stateful, fields.boolean("stateful"));
   return out;

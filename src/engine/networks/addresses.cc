@@ -8,7 +8,8 @@ namespace virga::engine {
 namespace {
 
 tl::unexpected<Error> taken_error(std::string field, const std::string& what) {
-  return fail(Error(ErrorKind::exists, fmt::format("{} is in use by another NIC", what)).with_field(std::move(field)));
+  auto message = fmt::format("{}: {} is in use by another NIC", field, what);
+  return fail(Error(ErrorKind::exists, std::move(message)).with_field(std::move(field)));
 }
 
 }  // namespace

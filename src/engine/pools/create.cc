@@ -31,16 +31,19 @@ Result<std::string> Pools::Impl::settle_source(const Pool& pool) const {
   std::error_code failed;
   // Two paths that are the same by way of a symlink would be two pools in one directory.
   auto real = std::filesystem::weakly_canonical(given, failed).string();
-  if (failed) return invalid("config.source", fmt::format("'{}': {}", given, failed.message()));
+  if (failed) return invalid("config.source", fmt::format("source '{}': {}", given, failed.message()));
   while (real.size() > 1 && real.ends_with('/')) real.pop_back();
+  // A device's name that is mistyped, or not there today, must not become a directory among the devices.
+  for (const char* kernels : {"/dev", "/proc", "/sys"})
+    if (inside(real, kernels)) return invalid("config.source", fmt::format("source '{}' lies below {}, which is no place for data", given, kernels));
   for (const auto& [name, entry] : pools) {
     const auto other = entry.pool->source();
     if (inside(real, other) || inside(other, real))
-      return fail(Error(ErrorKind::exists, fmt::format("'{}' overlaps storage pool '{}' in '{}'", given, name, other))
+      return fail(Error(ErrorKind::exists, fmt::format("source '{}' overlaps storage pool '{}' in '{}'", given, name, other))
                       .with_field("config.source"));
   }
   if (real != default_source(pool.name) && (inside(real, parts.state_dir) || inside(parts.state_dir, real)))
-    return invalid("config.source", fmt::format("'{}' is a directory of virga's own", given));
+    return invalid("config.source", fmt::format("source '{}' is a directory of virga's own", given));
   return real;
 }
 

@@ -129,6 +129,9 @@ Result<bool> write_list(const std::string& file, const std::string& text, gid_t 
 Result<bool> write_lists(const BridgeSpec& spec, const DnsmasqUser& user) {
   VIRGA_TRY(const bool hosts, write_list(path(spec, "hosts"), dnsmasq_hosts(spec), user.gid));
   VIRGA_TRY(const bool names, write_list(path(spec, "names"), dnsmasq_names(spec), user.gid));
+  // dnsmasq opens it before it gives up root. Made by dnsmasq, it would tell every user of the host who is on the network.
+  VIRGA_TRY(auto leases, io::open_path(path(spec, "leases"), O_WRONLY | O_CREAT, 0600));
+  if (::fchmod(leases.get(), 0600) != 0) return fail_errno(errno, fmt::format("chmod '{}'", path(spec, "leases")));
   return hosts || names;
 }
 

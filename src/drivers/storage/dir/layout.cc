@@ -74,7 +74,7 @@ Result<> prepare(const Layout& layout) {
     for (const auto& name : names)
       if (name != "lost+found" &&
           std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return folder_of(f.kind) == name; }))
-        return fail(Error(ErrorKind::exists, fmt::format("directory '{}' holds other things: '{}'", root, name))
+        return fail(Error(ErrorKind::exists, fmt::format("source '{}' holds other things: '{}'", root, name))
                         .with_hint("name an empty directory"));
   }
   VIRGA_CHECK(io::make_directory(root, 0711));
