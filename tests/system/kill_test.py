@@ -225,6 +225,7 @@ class KillTest(unittest.TestCase):
             clean()
             w.check_clean(where)
         except (AssertionError, ApiError, support.CommandFailed) as error:
+            self.attempt(clean)  # the next case begins from a clean state
             raise AssertionError(f"{where}: {error}\n{w.daemon.tail(15)}") from error
 
     def record_points(self, operation):

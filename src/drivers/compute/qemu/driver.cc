@@ -1,6 +1,9 @@
 // The lifecycle. Each step is repeatable, as a daemon may be killed between any two of them and remove() must then find everything.
 #include "drivers/compute/qemu/driver.h"
 
+#include <time.h>
+#include <unistd.h>
+
 #include <fmt/format.h>
 #include <signal.h>
 
@@ -17,6 +20,15 @@
 namespace virga::compute {
 namespace qemu_driver {
 namespace {
+
+/// When a process began, from its start time in clock ticks since the host's boot: a guest that was adopted may still be booting.
+std::chrono::steady_clock::time_point steady_time_of(std::uint64_t start_time) {
+  timespec since_boot{};
+  ::clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  const auto now = std::chrono::seconds(since_boot.tv_sec) + std::chrono::nanoseconds(since_boot.tv_nsec);
+  const auto began = std::chrono::milliseconds(start_time * 1000 / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
+  return std::chrono::steady_clock::now() - std::chrono::duration_cast<std::chrono::steady_clock::duration>(now - began);
+}
 
 using namespace std::chrono_literals;
 
@@ -287,6 +299,7 @@ class QemuDriver final : public Driver, public ExecOps {
     const auto& known = guest->shim->status();
     guest->pid = known.guest_pid;
     guest->start_time = known.guest_start_time;
+    guest->booted = steady_time_of(known.guest_start_time);
     if (known.exited) {
       guest->state = State::stopped;
       co_return status_of(*guest);
