@@ -3,10 +3,12 @@
 add_library(virga_flags INTERFACE)
 target_compile_options(virga_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Werror=return-type -Werror=unused-result
-  -Wno-gnu-zero-variadic-macro-arguments -fPIE -fstack-protector-strong -fcf-protection -fno-omit-frame-pointer)
+  -Wno-gnu-zero-variadic-macro-arguments -fPIE -fstack-protector-strong -fcf-protection -fno-omit-frame-pointer
+  $<$<CONFIG:Release>:-ffunction-sections>)
 target_compile_definitions(virga_flags INTERFACE _GLIBCXX_ASSERTIONS BOOST_ASIO_NO_DEPRECATED SPDLOG_FMT_EXTERNAL
   $<$<CONFIG:Release>:_FORTIFY_SOURCE=3> $<$<BOOL:${VIRGA_FAULTS}>:VIRGA_FAULTS=1>)
-target_link_options(virga_flags INTERFACE -fuse-ld=lld-19 -pie -Wl,-z,relro,-z,now)
+target_link_options(virga_flags INTERFACE -fuse-ld=lld-19 -pie -Wl,-z,relro,-z,now
+  $<$<CONFIG:Release>:-Wl,--gc-sections,--icf=safe,-z,pack-relative-relocs>)
 target_include_directories(virga_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 if(VIRGA_SANITIZE)
   # vptr asks the kernel for a pipe at each look, and speaks of invalid objects where a test has used up all descriptors.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 
 #include "api/api.h"
 #include "apps/virgad/about.h"
@@ -147,7 +148,11 @@ void Daemon::Parts::make_services() {
   profiles = std::make_unique<engine::Profiles>(*store, *events);
   std::map<std::string, engine::Pools::MakeDriver> storage_drivers;
   if (options.fake_drivers) {
-    storage_drivers["dir"] = [](std::string source) { return std::make_unique<storage::FakeDriver>(std::move(source)); };
+    storage_drivers["dir"] = [](std::string source) {
+      std::error_code ec;
+      std::filesystem::create_directories(source, ec);  // images are unpacked for real, into it
+      return std::make_unique<storage::FakeDriver>(std::move(source));
+    };
   } else {
     storage_drivers["dir"] = [this](std::string source) { return storage::make_dir_driver(std::move(source), blocking); };
   }
