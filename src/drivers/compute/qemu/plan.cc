@@ -219,6 +219,15 @@ void add_nic(Builder& b, const Nic& nic, std::size_t n) {
                      {"addr", b.next_slot()}});
 }
 
+/// With its name: the kernel (5.19 and newer) takes it as the host name before the first program runs. An image's own choice
+/// stands.
+std::string named_command_line(const GuestSpec& spec) {
+  const auto& line = spec.direct_boot->command_line;
+  if (line.starts_with("hostname=") || line.find(" hostname=") != std::string::npos) return line;
+  // In front: what follows " -- " would be init's.
+  return fmt::format("hostname={}{}{}", spec.name, line.empty() ? "" : " ", line);
+}
+
 void add_boot(Builder& b, const GuestSpec& spec) {
   if (spec.direct_boot) {
     if (!b.host().bios.empty()) b.add("-bios", b.host().bios);
@@ -226,7 +235,7 @@ void add_boot(Builder& b, const GuestSpec& spec) {
     b.add("-kernel", fmt::format("/proc/self/fd/{}", b.pass(Passed::What::kernel, spec.direct_boot->kernel)));
     if (!spec.direct_boot->initrd.empty())
       b.add("-initrd", fmt::format("/proc/self/fd/{}", b.pass(Passed::What::initrd, spec.direct_boot->initrd)));
-    b.add("-append", spec.direct_boot->command_line);
+    b.add("-append", named_command_line(spec));
     return;
   }
   const auto& code = spec.firmware->secure_boot ? b.host().secure_firmware : b.host().firmware;
