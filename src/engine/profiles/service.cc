@@ -59,8 +59,9 @@ Result<ProfilePtr> Profiles::get(std::string_view project, std::string_view name
 Result<std::vector<ProfilePtr>> Profiles::get_all(std::string_view project, const std::vector<std::string>& names) const {
   std::vector<ProfilePtr> out;
   for (const auto& name : names) {
-    VIRGA_TRY(auto profile, get(project, name));
-    out.push_back(std::move(profile));
+    auto profile = get(project, name);
+    if (!profile) return fail(std::move(profile).error().with_field("profiles"));
+    out.push_back(std::move(*profile));
   }
   return out;
 }
