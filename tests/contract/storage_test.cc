@@ -526,6 +526,28 @@ TEST_P(DirTest, ClonedDisksAreSoundQcow2) {
   }
 }
 
+TEST_P(DirTest, ADiskBootsWithTheKernelOfItsImageAlsoWhenThatIsDeleted) {
+  publish("d15c", ContentType::block);
+  write(root() + "/images/d15c/cmdline", "console=ttyS0 quiet\x01\xff\nsecond line");
+  publish("beef", ContentType::block);
+  fs::remove(root() + "/images/beef/kernel");
+  EXPECT_OK(wait(driver->clones()->from_image(disk(machine("db")), "d15c")));
+  EXPECT_OK(wait(driver->clones()->from_image(disk(machine("firmware")), "beef")));
+  EXPECT_OK(wait(driver->remove(image("d15c"))));
+  for (int round = 0; round < 2; ++round) {
+    auto db = wait(driver->attach(machine("db"), {}));
+    ASSERT_TRUE(db && db->boot);
+    EXPECT_EQ(db->boot->kernel, root() + "/images/d15c/kernel");
+    EXPECT_EQ(db->boot->initrd, "");
+    EXPECT_EQ(db->boot->command_line, "console=ttyS0 quiet");
+    EXPECT_TRUE(io::exists(db->backing));
+    restart();
+  }
+  auto firmware = wait(driver->attach(machine("firmware"), {}));
+  ASSERT_TRUE(firmware);
+  EXPECT_FALSE(firmware->boot);
+}
+
 TEST_P(DirTest, AnImageWithAStrangeTopLevelIsRefused) {
   auto attempt = [&](const std::string& what, auto make) {
     auto stage = wait(driver->images()->stage("f00"));

@@ -23,8 +23,7 @@ Result<> make_layout(const std::string& state_dir) {
 
 Result<io::UniqueFd> lock_state_dir(const std::string& state_dir) {
   const auto path = state_dir + "/lock";
-  io::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
+  VIRGA_TRY(auto fd, io::open_path(path, O_RDWR | O_CREAT));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail_errno(errno, fmt::format("lock '{}'", path));
     return fail(Error(ErrorKind::busy, fmt::format("another virgad serves '{}'", state_dir)).with_hint("stop it first, or choose another --state-dir"));

@@ -55,10 +55,17 @@ struct IdShift {             ///< show the volume's ids 0.. as base.. (a contain
   std::uint32_t count = 0;
 };
 
+struct DirectBoot {           ///< a kernel that the image brings along
+  std::string kernel;         ///< path
+  std::string initrd;         ///< path, empty: none
+  std::string command_line;   ///< one line of printable ASCII
+};
+
 struct Attachment {
   std::string path;          ///< filesystem: where the root is mounted; block: the file or device
   bool qcow2 = false;        ///< block: qcow2 rather than raw
   std::string backing = {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
+  std::optional<DirectBoot> boot = {};  ///< block: where its image has a kernel; also when the image itself was deleted meanwhile
 };
 
 /// Image volumes hold an unpacked image that many instance volumes share: a tree, or a disk.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 
 #include "engine/instances/impl.h"
@@ -21,18 +20,6 @@ Result<> make_one(const std::string& path, fs::perms mode) {
   if (!ec) fs::permissions(path, mode, ec);
   if (ec) return fail(ErrorKind::unavailable, fmt::format("make directory '{}': {}", path, ec.message()));
   return {};
-}
-
-/// The kernel's command line of an image that boots directly: one line of printable text, whatever the image says.
-std::string command_line_in(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text;
-  char c = 0;
-  while (text.size() < 2048 && in.get(c)) {
-    if (c == '\n') break;
-    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) text += c;
-  }
-  return text;
 }
 
 }  // namespace
@@ -77,10 +64,9 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
     disk.format = attached->qcow2 ? compute::DiskFormat::qcow2 : compute::DiskFormat::raw;
     disk.backing = attached->backing;
     spec.disks.push_back(std::move(disk));
-    auto* images = storage->images();
-    auto image = images == nullptr || instance->image.empty() ? Result<std::string>(fail(ErrorKind::not_found, "no image")) : images->path(instance->image);
-    if (image && fs::exists(*image + "/kernel")) {
-      spec.direct_boot = compute::DirectBoot{.kernel = *image + "/kernel", .initrd = fs::exists(*image + "/initrd") ? *image + "/initrd" : "", .command_line = command_line_in(*image + "/cmdline")};
+    if (attached->boot) {
+      auto& boot = *attached->boot;
+      spec.direct_boot = compute::DirectBoot{.kernel = boot.kernel, .initrd = boot.initrd, .command_line = boot.command_line};
     } else {
       auto secure = instance->expanded_config.find("security.secureboot");
       const bool wanted = secure == instance->expanded_config.end() || secure->second.empty() || parse_bool(secure->second).value_or(true);

@@ -59,15 +59,32 @@ Result<> mount_root(const Layout& layout, const std::string& volume, const std::
   return away;
 }
 
+/// What an image boots with, whatever it says made into one line of printable text.
+Result<std::optional<DirectBoot>> direct_boot(const std::string& image) {
+  if (!is_regular(image + "/kernel")) return std::optional<DirectBoot>();
+  DirectBoot boot{
+      .kernel = image + "/kernel", .initrd = is_regular(image + "/initrd") ? image + "/initrd" : "", .command_line = {}};
+  auto text = is_regular(image + "/cmdline") ? io::read_file(image + "/cmdline", 4096) : std::string();
+  if (!text) return fail(std::move(text).error());
+  for (char c : text->substr(0, text->find('\n')))
+    if (c >= 0x20 && c < 0x7f) boot.command_line += c;
+  return boot;
+}
+
 }  // namespace
 
 Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::optional<IdShift> shift) {
   const auto volume = layout.volume(id);
   if (!is_directory(volume)) return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
   VIRGA_TRY(auto image, backing_of(volume));
-  if (is_regular(volume + "/root.qcow2"))
-    return Attachment{
-        .path = volume + "/root.qcow2", .qcow2 = true, .backing = image.empty() ? "" : layout.image(image) + "/disk.qcow2"};
+  if (is_regular(volume + "/root.qcow2")) {
+    Attachment disk{.path = volume + "/root.qcow2", .qcow2 = true};
+    if (!image.empty()) {
+      disk.backing = layout.image(image) + "/disk.qcow2";
+      VIRGA_TRY(disk.boot, direct_boot(layout.image(image)));
+    }
+    return disk;
+  }
 
   const auto root = volume + "/rootfs";
   VIRGA_TRY(bool attached, io::is_mounted(root));
