@@ -56,6 +56,7 @@ struct ScratchFile {
 
 Result<int> run_program(const std::vector<std::string>& argv, const std::string& output_path) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const auto& word : argv) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;

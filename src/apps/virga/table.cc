@@ -15,6 +15,7 @@ struct Cell {
 
 std::vector<Cell> cells_of(const Row& row, std::size_t columns) {
   std::vector<Cell> out;
+  out.reserve(columns);
   for (std::size_t i = 0; i < columns; ++i) out.push_back({split(i < row.size() ? escaped(row[i]) : std::string(), '\n')});
   return out;
 }

@@ -150,7 +150,7 @@ Result<> run_import(App& app, const Args& args) {
   options.is_public = args.has("public");
   for (const auto& word : args.words) {
     const bool is_file = ::access(word.c_str(), F_OK) == 0;
-    if (!is_file && files.metadata.size() > 0 && word.find('=') != std::string::npos) {
+    if (!is_file && !files.metadata.empty() && word.find('=') != std::string::npos) {
       VIRGA_TRY(auto pair, parse_key_values({word}));
       options.properties.push_back(std::move(pair[0]));
     } else if (word.starts_with("http://") || word.starts_with("https://")) {

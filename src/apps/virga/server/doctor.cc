@@ -46,6 +46,7 @@ std::optional<std::string> output_of(std::vector<std::string> argv) {
   ::posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 1);
   ::posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 2);
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (auto& word : argv) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   pid_t pid = 0;
