@@ -68,7 +68,8 @@ TEST_F(Site, ChangesAreHeldAgainstTheETag) {
   const auto now = get("/1.0/profiles/web").header("ETag");
   EXPECT_NE(now, seen);
   EXPECT_EQ(call("PUT", "/1.0/profiles/web", R"({"config":{"limits.cpu":"3"}})", {{"If-Match", seen}}).status, 412);
-  EXPECT_EQ(call("PATCH", "/1.0/profiles/web", R"({"config":{"limits.memory":"1GiB"}})", {{"If-Match", now.substr(1, 64)}}).status, 200);
+  EXPECT_EQ(call("PATCH", "/1.0/profiles/web", R"({"config":{"limits.memory":"1GiB"}})", {{"If-Match", now.substr(1, 64)}}).status,
+            200);
   auto profile = get("/1.0/profiles/web");
   EXPECT_EQ(json::serialize(profile.metadata().at("config")), R"({"limits.cpu":"2","limits.memory":"1GiB"})");
   EXPECT_EQ(call("PATCH", "/1.0/profiles/web", R"({"config":{"limits.cpu":""}})").status, 200);
@@ -95,11 +96,18 @@ TEST_F(Site, PagesOfOtherSitesAreRefused) {
     EXPECT_EQ(call("DELETE", "/1.0/profiles/default", "", headers).status, 403);
   }
   EXPECT_EQ(get("/1.0/profiles").metadata().as_array().size(), 1u);
-  EXPECT_EQ(call("POST", "/1.0/profiles", body, {{"Origin", "https://unix.socket"}, {"Sec-Fetch-Site", "same-origin"}}).status, 201);
+  EXPECT_EQ(call("POST", "/1.0/profiles", body, {{"Origin", "https://unix.socket"}, {"Sec-Fetch-Site", "same-origin"}}).status,
+            201);
   // A WebSocket is a GET that can do much.
   const std::string key = "dGhlIHNhbXBsZSBub25jZQ==";
-  EXPECT_EQ(call("GET", "/1.0/events", "", {{"Origin", "https://evil.example"}, {"Upgrade", "websocket"}, {"Connection", "Upgrade"},
-                                            {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", key}}).status, 403);
+  EXPECT_EQ(call("GET", "/1.0/events", "",
+                 {{"Origin", "https://evil.example"},
+                  {"Upgrade", "websocket"},
+                  {"Connection", "Upgrade"},
+                  {"Sec-WebSocket-Version", "13"},
+                  {"Sec-WebSocket-Key", key}})
+                .status,
+            403);
 }
 
 TEST_F(Site, StrangersSeeTheDoorOnly) {
@@ -122,7 +130,8 @@ TEST_F(Site, StrangersSeeTheDoorOnly) {
                         "/1.0/metadata/configuration", "/1.0/projects"})
       EXPECT_EQ(ask(who, "GET", target).status, 403) << target;
     // The decision does not depend on the body (S42).
-    for (std::string body : {"", "{}", "{", R"({"name":"x"})"}) EXPECT_EQ(ask(who, "POST", "/1.0/profiles", body).status, 403) << body;
+    for (std::string body : {"", "{}", "{", R"({"name":"x"})"})
+      EXPECT_EQ(ask(who, "POST", "/1.0/profiles", body).status, 403) << body;
     EXPECT_EQ(ask(who, "PUT", "/1.0", R"({"config":{}})").status, 403);
     EXPECT_EQ(ask(who, "POST", "/1.0/certificates", R"({"trust_token":"guess"})").status, 403);
     EXPECT_EQ(ask(who, "GET", "/1.0/operations/x/websocket?secret=y").status, 404);
@@ -133,7 +142,11 @@ TEST_F(Site, ATokenLetsOneClientInOnce) {
   auto token_answer = call("POST", "/1.0/certificates", R"({"token":true,"name":"laptop","type":"client"})");
   ASSERT_EQ(token_answer.status, 202);
   const auto& metadata = token_answer.metadata().at("metadata").as_object();
-  CertificateToken token{.client_name = "laptop", .fingerprint = tls.server_fingerprint, .addresses = {}, .secret = std::string(metadata.at("secret").as_string()), .expires_at = {}};
+  CertificateToken token{.client_name = "laptop",
+                         .fingerprint = tls.server_fingerprint,
+                         .addresses = {},
+                         .secret = std::string(metadata.at("secret").as_string()),
+                         .expires_at = {}};
   EXPECT_EQ(get("/1.0/operations?recursion=1").raw.body.find(token.secret), std::string::npos) << "secrets are not in listings";
   const auto join = fmt::format(R"({{"trust_token":"{}"}})", encode_token(token));
   auto laptop = tls, thief = tls;
@@ -160,7 +173,8 @@ TEST_F(Site, ABodyOverTlsSaysThatItIsJson) {
   auto friendly = tls;
   friendly.identity = http::make_self_signed("friend", {}).value();
   const auto pem = json::serialize(json::value(friendly.identity->certificate));
-  ASSERT_EQ(call("POST", "/1.0/certificates", fmt::format(R"({{"name":"friend","type":"client","certificate":{}}})", pem)).status, 201);
+  ASSERT_EQ(call("POST", "/1.0/certificates", fmt::format(R"({{"name":"friend","type":"client","certificate":{}}})", pem)).status,
+            201);
   http::ClientRequest request;
   request.method = "POST";
   request.target = "/1.0/profiles";

@@ -27,8 +27,8 @@ struct Identity {
   std::vector<std::string> visible(std::vector<std::string> urls) const;
 };
 
-/// Unix: root and the daemon's own user are trusted, others only where the socket was given to a group. TLS: a certificate that is in the trust store and valid
-/// today is trusted; others are guests. Errors: denied.
+/// Unix: root and the daemon's own user are trusted, others only where the socket was given to a group. TLS: a certificate that is
+/// in the trust store and valid today is trusted; others are guests. Errors: denied.
 Result<Identity> identify(const http::Peer& peer, const engine::Certificates& certificates, bool socket_is_shared);
 
 /// Refuses what a page of another site makes a browser send (S43). Errors: denied.

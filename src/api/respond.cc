@@ -34,15 +34,22 @@ int http_status(ErrorKind kind) noexcept {
   return 500;
 }
 
-http::Response sync_text(std::string_view metadata) {
-  static constexpr std::string_view head =
-      R"({"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":)";
+std::string begin_sync() {
+  return R"({"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":)";
+}
+
+http::Response end_sync(std::string text) {
   http::Response response;
-  std::string body;
-  body.reserve(head.size() + metadata.size() + 2);
-  body.append(head).append(metadata).append("}\n");
-  response.body = std::move(body);
+  text.append("}\n");
+  response.body = std::move(text);
   return response;
+}
+
+http::Response sync_text(std::string_view metadata) {
+  auto text = begin_sync();
+  text.reserve(text.size() + metadata.size() + 2);
+  text.append(metadata);
+  return end_sync(std::move(text));
 }
 
 http::Response sync(const json::value& metadata) {

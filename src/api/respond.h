@@ -21,6 +21,9 @@ int http_status(ErrorKind kind) noexcept;
 http::Response sync(const json::value& metadata);
 /// The same from JSON text that is made already.
 http::Response sync_text(std::string_view metadata);
+/// The same for long lists, without a copy: text is appended to begin_sync(), then end_sync() makes the answer of it.
+std::string begin_sync();
+http::Response end_sync(std::string text);
 /// What a change without an answer of its own gets.
 http::Response empty();
 /// 201 with the new object's URL.

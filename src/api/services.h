@@ -29,7 +29,7 @@ struct About {
   std::string server_name;  ///< the host's name
   std::string kernel, kernel_version, kernel_architecture;
   std::string os_name, os_version;
-  bool socket_is_shared = false;            ///< the unix socket was given to a group: whoever the kernel lets connect may use the API
+  bool socket_is_shared = false;  ///< the unix socket was given to a group: whoever the kernel lets connect may use the API
   std::string firewall = "nftables";
   std::vector<std::pair<std::string, std::string>> compute_drivers;  ///< name and version: {"qemu", "7.2.22"}
   std::function<std::vector<std::string>()> addresses;               ///< where HTTPS is served, "192.0.2.1:8443"; may be empty

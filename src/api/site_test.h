@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "api/api.h"
+#include "base/random.h"
 #include "drivers/compute/fake/fake.h"
 #include "drivers/network/fake/fake.h"
 #include "drivers/storage/fake/fake.h"
@@ -21,7 +22,6 @@
 #include "engine/profiles/service.h"
 #include "engine/projects/service.h"
 #include "engine/server/service.h"
-#include "base/random.h"
 #include "store/memory/store.h"
 #include "wire/http/files.h"
 #include "wire/http/fixture_test.h"
@@ -68,7 +68,8 @@ class PlainImages final : public image::Reader, public image::Files {
   /// Uploads that nobody took or discarded.
   int uploads_left() const {
     int n = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(directory_)) n += entry.path().filename().string().starts_with("upload-") ? 1 : 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+      n += entry.path().filename().string().starts_with("upload-") ? 1 : 0;
     return n;
   }
 
@@ -87,19 +88,30 @@ struct Engine {
         projects(store, events),
         profiles(store, events),
         images_on_disk(directory),
-        pools({store, journal, operations, events, {{"dir", [](std::string s) { return std::make_unique<storage::FakeDriver>(std::move(s)); }}}, directory}, executor),
+        pools({store,
+               journal,
+               operations,
+               events,
+               {{"dir", [](std::string s) { return std::make_unique<storage::FakeDriver>(std::move(s)); }}},
+               directory},
+              executor),
         networks({store, journal, operations, events, network, directory}, executor),
-        images({store, journal, operations, events, images_on_disk, images_on_disk, clock,
-                [this](const std::string& p) { return projects.images_of(p).value_or(p); }, [this] { return pools.open_drivers(); }},
-               executor),
-        instances({store, journal, operations, events, projects, profiles, pools, networks, images, containers, vms, clock, directory, "boot"}, executor) {}
+        images(
+            {store, journal, operations, events, images_on_disk, images_on_disk, clock,
+             [this](const std::string& p) { return projects.images_of(p).value_or(p); }, [this] { return pools.open_drivers(); }},
+            executor),
+        instances({store, journal, operations, events, projects, profiles, pools, networks, images, containers, vms, clock,
+                   directory, "boot"},
+                  executor) {}
 
   Task<Result<>> start() {
     VIRGA_CO_CHECK(co_await server.start());
     projects.set_companions({[this](const Project& p, Transaction& t) { profiles.project_made(p, t); },
                              [this](const Project& p, Transaction& t) { profiles.project_gone(p, t); }});
-    profiles.set_usage([this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
-    certificates.set_server_info([this] { return engine::Certificates::ServerInfo{server.identity().fingerprint, {"127.0.0.1:1"}}; });
+    profiles.set_usage(
+        [this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
+    certificates.set_server_info(
+        [this] { return engine::Certificates::ServerInfo{server.identity().fingerprint, {"127.0.0.1:1"}}; });
     VIRGA_CO_CHECK(co_await certificates.start());
     VIRGA_CO_CHECK(co_await projects.start());
     VIRGA_CO_CHECK(co_await profiles.start());
@@ -153,14 +165,21 @@ struct Answer {
 
 struct Site : ::testing::Test {
   Site() {
-    loop.call([&] {
-      engine.emplace(loop.executor(), directory.path());
-    });
+    loop.call([&] { engine.emplace(loop.executor(), directory.path()); });
     auto started = loop.run([&]() -> Task<Result<>> { co_return co_await engine->start(); });
     EXPECT_TRUE(started) << started.error().text();
     loop.call([&] {
-      api.emplace(Services{engine->operations, engine->events, engine->projects, engine->profiles, engine->pools, engine->networks,
-                           engine->images, engine->instances, engine->certificates, engine->server, {.version = "test"}});
+      api.emplace(Services{engine->operations,
+                           engine->events,
+                           engine->projects,
+                           engine->profiles,
+                           engine->pools,
+                           engine->networks,
+                           engine->images,
+                           engine->instances,
+                           engine->certificates,
+                           engine->server,
+                           {.version = "test"}});
       server.emplace(loop.executor(), api->handler(), Api::server_options());
       auto unix_ok = server->listen_unix(directory.path() + "/api");
       EXPECT_TRUE(unix_ok);
@@ -198,7 +217,8 @@ struct Site : ::testing::Test {
     if (auto body = parse_json_object(out.raw.body)) out.body = std::move(*body);
     return out;
   }
-  Answer call(std::string method, std::string target, std::string body = "", std::vector<std::pair<std::string, std::string>> headers = {}) {
+  Answer call(std::string method, std::string target, std::string body = "",
+              std::vector<std::pair<std::string, std::string>> headers = {}) {
     http::ClientRequest request;
     request.method = std::move(method);
     request.target = std::move(target);
@@ -218,12 +238,14 @@ struct Site : ::testing::Test {
   /// A pool, a network, the default profile and an image "tiny".
   void make_world() {
     EXPECT_EQ(change("POST", "/1.0/storage-pools", R"({"name":"default","driver":"dir"})"), "");
-    EXPECT_EQ(change("POST", "/1.0/networks", R"({"name":"br0","config":{"ipv4.address":"10.7.7.1/24","ipv6.address":"none"}})"), "");
+    EXPECT_EQ(change("POST", "/1.0/networks", R"({"name":"br0","config":{"ipv4.address":"10.7.7.1/24","ipv6.address":"none"}})"),
+              "");
     EXPECT_EQ(change("PUT", "/1.0/profiles/default",
                      R"({"devices":{"root":{"type":"disk","path":"/","pool":"default"},"eth0":{"type":"nic","network":"br0"}}})"),
               "");
     upload("tiny image", {});
-    EXPECT_EQ(change("POST", "/1.0/images/aliases", fmt::format(R"({{"name":"tiny","target":"{}"}})", sha256_hex("tiny image"))), "");
+    EXPECT_EQ(change("POST", "/1.0/images/aliases", fmt::format(R"({{"name":"tiny","target":"{}"}})", sha256_hex("tiny image"))),
+              "");
   }
   std::string upload(std::string bytes, std::vector<std::pair<std::string, std::string>> headers) {
     headers.emplace_back("Content-Type", "application/octet-stream");
