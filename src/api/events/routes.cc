@@ -15,7 +15,10 @@ using http::WebSocket;
 
 /// Ends its group when the stream or the client ends, so that the other half ends too.
 Task<> send_events(WebSocket& socket, Events::Subscription& subscription, TaskGroup& group) {
-  while (auto event = co_await subscription.next()) {
+  // A cancel while a message is written would not reach the next wait.
+  while (!co_await is_cancelled()) {
+    auto event = co_await subscription.next();
+    if (!event) break;
     auto text = json::serialize(engine::to_json(*event));
     if (!co_await socket.write_text(std::move(text))) break;
   }

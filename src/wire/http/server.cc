@@ -113,7 +113,8 @@ struct ServerTasks {
   /// Enforces every deadline: one timer for all connections instead of one for each wait.
   static Task<> sweep(std::shared_ptr<State> state) {
     const auto interval = std::clamp(state->limits().header_timeout / 6, Milliseconds(5), Milliseconds(500));
-    while (true) {   // also while stopping: the last requests have their deadlines too
+    // Also while stopping: the last requests have their deadlines too. A cancel between two waits is seen here only.
+    while (!co_await is_cancelled()) {
       if (state->entries.empty()) {
         if (!co_await state->changed.wait()) co_return;
         continue;
