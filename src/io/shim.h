@@ -42,8 +42,8 @@ struct ShimSpec {
   std::string pid_file;  ///< set: argv is a launcher that leaves the guest behind and writes its pid here; empty: argv is the guest
   std::vector<std::pair<int, int>> fds;   ///< {ours, its number in the child}, numbers 0..99; 0, 1, 2 replace the standard streams
   std::vector<std::string> cgroup_procs;  ///< cgroup.procs (v2) or tasks/cgroup.procs (v1) files the child joins before it runs
-  std::optional<std::pair<uid_t, gid_t>>
-      drop_to;                   ///< the child drops to these, loses all capabilities and gets no_new_privs before it runs
+  std::optional<std::pair<uid_t, gid_t>> drop_to;  ///< the child drops to these, loses all capabilities and gets no_new_privs
+                                                   ///< before it runs, in a network and IPC namespace of its own
   bool die_with_parent = false;  ///< for short-lived exec shims: the shim kills its child when the daemon's connection closes
 };
 

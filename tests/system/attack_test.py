@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -309,7 +310,32 @@ class Images(AttackTest):
                     world.api("DELETE", f"/1.0/images/{fingerprint}")
                     self.fail(f"taken as {info}")
 
+    def test_boot_files_that_are_links(self):
+        """A VM's kernel and initrd are opened by the daemon: as links they would hand the host's files to the guest."""
+        disk = ("rootfs.img", b"\0" * MIB, {})
+        kernel, initrd, command = ("boot/kernel", b"MZ" * 512, {}), ("boot/initrd", b"x" * 512, {}), ("boot/cmdline", b"quiet", {})
+        boot = ("boot", DIR, {"mode": 0o755})
+        shadow = {"linkname": "/etc/shadow"}
+        for what, entries in {
+            "kernel": [boot, ("boot/kernel", LINK, shadow), initrd, command, disk], "initrd": [boot, kernel, ("boot/initrd", LINK, shadow), command, disk],
+            "command line": [boot, kernel, initrd, ("boot/cmdline", LINK, shadow), disk], "hard link": [boot, kernel, ("boot/initrd", HARD, shadow), command, disk],
+            "directory": [("boot", LINK, {"linkname": "/boot"}), disk], "directory twice": [boot, kernel, initrd, command, ("boot", LINK, {"linkname": "/etc"}), disk],
+            "disk": [boot, kernel, initrd, command, ("rootfs.img", LINK, {"linkname": "/dev/sda"})], "fifo": [boot, kernel, ("boot/initrd", tarfile.FIFOTYPE, {}), command, disk],
+            "more": [boot, kernel, initrd, command, ("boot/../../x", b"x", {}), disk],
+        }.items():
+            with self.subTest(what):
+                fingerprint, error = self.upload(tar(entries))
+                if fingerprint:
+                    world.api("DELETE", f"/1.0/images/{fingerprint}")
+                self.assertEqual(fingerprint, "")
+
     def test_headers_of_uploads(self):
+        for name in ("../../x", 'a"; filename="b', "a/b", "\x1b]0;x\x07", "x" * 5000):
+            with self.subTest(filename=name[:30]):
+                fingerprint, error = self.upload(tiny_with({"rootfs/mnt": (LINK, "name")}), {"X-Incus-filename": name})
+                if fingerprint:
+                    world.api("DELETE", f"/1.0/images/{fingerprint}")
+                    self.fail("was taken")
         for header, value in (("X-Incus-fingerprint", "../../x"), ("X-Incus-fingerprint", "0" * 64), ("X-Incus-aliases", "alias=../../x"), ("X-Incus-aliases", "alias=a%0Ab"),
                               ("X-Incus-aliases", "alias=%ff"), ("X-Incus-profiles", "profile=../x"), ("X-Incus-properties", "a%00b=c"), ("X-Incus-properties", "a=" + "x" * 70_000)):
             with self.subTest(header=header, value=value[:30]):
@@ -667,6 +693,30 @@ class Tls(AttackTest):
         world.api("DELETE", f"/1.0/operations/{operation}")
         self.assertEqual(self.ask("kim", "POST", "/1.0/certificates", {"type": "client", "trust_token": token})[0], 403)
 
+    def test_idle_strangers_take_no_place(self):
+        """S40: connections that never say a word, more than one stranger may have; others come in all the same."""
+        idle = []
+        try:
+            for _ in range(1500):
+                s = socket.socket()
+                s.settimeout(2)
+                s.connect(("127.0.0.1", PORT))
+                idle.append(s)
+            began = time.monotonic()
+            world.api("GET", "/1.0/instances?recursion=1")
+            self.assertEqual(world.run("victim", "echo", "fine").stdout, "fine\n")
+            self.assertLess(time.monotonic() - began, 6)
+            # Silent ones are cut off after the time for a handshake.
+            support.wait_until(lambda: idle[0].recv(1) == b"" if self.readable(idle[0]) else False, 20, "the end of an idle connection")
+            self.assertEqual(self.ask(None, "GET", "/1.0")[0], 200)
+        finally:
+            for s in idle:
+                s.close()
+
+    @staticmethod
+    def readable(s):
+        return bool(select.select([s], [], [], 0)[0])
+
     def test_strangers(self):
         """S34: who is not trusted learns nothing, whatever the method."""
         for name in (None, "eve"):
@@ -785,6 +835,8 @@ class Guests(AttackTest):
         self.assertEqual(len(uids), 1)
         self.assertGreaterEqual(uids.pop(), 65536)
         self.assertNotIn("0", status["Groups"].split())
+        for space in ("net", "ipc"):
+            self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/{space}"), os.readlink(f"/proc/{world.daemon.process.pid}/ns/{space}"), space)
         with open(f"/proc/{pid}/cmdline", "rb") as f:
             arguments = f.read().split(b"\0")
         self.assertIn(b"-nodefaults", arguments)
@@ -843,6 +895,46 @@ class Guests(AttackTest):
                     world.api("DELETE", f"/1.0/operations/{operation['id']}")
         support.wait_until(lambda: "yes" not in world.shell("mallory", "ps -o comm"), 30, "the end of a command whose client is gone")
         world.shell("mallory", "killall sleep")
+
+    def test_files_that_block(self):
+        """What the daemon reads in a guest's root may be a fifo, a link, or endless."""
+        etc = f"{world.daemon.state}/storage-pools/default/containers/mallory/rootfs/etc"
+        kept = support.contents(f"{etc}/passwd")
+        world.shell("mallory", "rm /etc/passwd; mkfifo /etc/passwd")
+        try:
+            # The runtime itself reads the fifo, in the guest: a command for that guest waits, and nothing else does.
+            stuck = subprocess.Popen([world.cli.program, "exec", "mallory", "--", "true"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=world.cli.environment())
+            began = time.monotonic()
+            self.assertEqual(world.run("victim", "echo", "fine").stdout, "fine\n")
+            world.api("GET", "/1.0/instances/mallory/state")
+            self.assertLess(time.monotonic() - began, 5)
+        finally:
+            os.remove(f"{etc}/passwd")
+            with open(f"{etc}/passwd", "wb") as f:
+                f.write(kept)
+            stuck.kill()
+            stuck.wait()
+        for text in ("ln -s /proc/self/environ /etc/passwd", "ln -s ../../../../../../../../etc/passwd /etc/passwd", "truncate -s 1T /etc/passwd"):
+            with self.subTest(text):
+                self.assertIn("fine", world.shell("mallory", f"rm /etc/passwd; {text}; echo fine"))
+                self.assertIn("fine", world.shell("mallory", "echo fine; env | grep HOME"))
+        world.shell("mallory", "rm /etc/passwd; echo root::0:0::/root:/bin/sh > /etc/passwd")
+        for text in ("mkfifo /etc/os-release", "rm -f /etc/os-release; ln -s /dev/zero /etc/os-release", "rm -rf /etc/os-release; printf 'NAME=\\033]0;owned\\007<img onerror=x>\\nVERSION_ID=1' > /etc/os-release"):
+            world.shell("mallory", f"rm -f /etc/os-release; {text}")
+            state = world.api("GET", "/1.0/instances/mallory/state")
+            self.assertNotIn("\x1b", json.dumps(state, ensure_ascii=False))
+
+    def test_logs(self):
+        """S18: a console that talks without end is kept to a bound; only logs are logs."""
+        world.shell("mallory", "head -c 40000000 /dev/zero | tr '\\0' x > /dev/console", timeout=120)
+        size = sum(os.stat(os.path.join(root, f)).st_size for root, _, files in os.walk(f"{world.daemon.state}/logs/mallory") for f in files)
+        self.assertLess(size, 20 * MIB)
+        listed = world.api("GET", "/1.0/instances/mallory/logs")
+        self.assertTrue(listed)
+        for name in ("..%2f..%2fstore.db", "%2e%2e", "..", "nothing.log", "console.log%00", "%2fetc%2fshadow", "victim%2fconsole.log"):
+            for method in ("GET", "DELETE"):
+                with self.subTest(name=name, method=method):
+                    self.refused(method, f"/1.0/instances/mallory/logs/{name}", codes=(400, 404, 501))
 
     def test_secrets_of_commands(self):
         """S45: only who started a command gets its secrets."""
