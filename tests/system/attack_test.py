@@ -842,6 +842,7 @@ class Guests(AttackTest):
         self.assertIn(b"-nodefaults", arguments)
         with open(f"/proc/{pid}/environ", "rb") as f:
             self.assertLess(len(f.read()), 500)
+        self.assertIn("1 packets received", world.shell("victim", "for i in 1 2 3 4 5 6 7 8 9; do ping -c1 -W2 machine && break; sleep 1; done"))
 
     def test_other_users_of_the_host_see_nothing(self):
         """S53: as an ordinary user, and as a guest's own user on the host."""
