@@ -72,7 +72,9 @@ InstanceStatus Instances::Impl::live_status(const Instance& instance) const {
 
 Result<std::vector<std::shared_ptr<const Profile>>> Instances::Impl::profiles_of(const Instance& instance) const {
   VIRGA_TRY(auto home, parts.projects.profiles_of(instance.project));
-  return parts.profiles.get_all(home, instance.profiles);
+  auto found = parts.profiles.get_all(home, instance.profiles);
+  if (!found && found.error().field().empty()) return fail(std::move(found).error().with_field("profiles"));
+  return found;
 }
 
 Result<storage::Driver*> Instances::Impl::storage_of(const Instance& instance) const {
