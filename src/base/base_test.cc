@@ -9,7 +9,10 @@ namespace virga {
 namespace {
 
 TEST(Error, ChainReadsOutermostFirstAndKeepsKindFieldAndHint) {
-  auto e = Error(ErrorKind::not_found, "device node missing").with_field("devices.root.source").with_hint("create it").wrap("attach root volume of 'db1'");
+  auto e = Error(ErrorKind::not_found, "device node missing")
+               .with_field("devices.root.source")
+               .with_hint("create it")
+               .wrap("attach root volume of 'db1'");
   EXPECT_EQ(e.chain(), "attach root volume of 'db1': device node missing");
   EXPECT_EQ(e.kind(), ErrorKind::not_found);
   EXPECT_EQ(e.field(), "devices.root.source");
@@ -29,7 +32,8 @@ TEST(Units, TimeRoundTrip) {
   ASSERT_TRUE(t);
   EXPECT_EQ(format_time(*t), "2026-01-31T12:00:00.123456789Z");
   EXPECT_EQ(format_time(*parse_time("2026-01-31T14:00:00+02:00")), "2026-01-31T12:00:00Z");
-  for (auto bad : {"", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"}) EXPECT_FALSE(parse_time(bad)) << bad;
+  for (auto bad : {"", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"})
+    EXPECT_FALSE(parse_time(bad)) << bad;
 }
 
 TEST(Json, RefusesWhatTwoReadersMayReadDifferently) {

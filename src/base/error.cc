@@ -7,17 +7,28 @@ namespace virga {
 
 std::string_view to_string(ErrorKind kind) noexcept {
   switch (kind) {
-    case ErrorKind::invalid: return "invalid";
-    case ErrorKind::not_found: return "not found";
-    case ErrorKind::exists: return "exists";
-    case ErrorKind::busy: return "busy";
-    case ErrorKind::unsupported: return "unsupported";
-    case ErrorKind::denied: return "denied";
-    case ErrorKind::unavailable: return "unavailable";
-    case ErrorKind::timeout: return "timeout";
-    case ErrorKind::cancelled: return "cancelled";
-    case ErrorKind::conflict: return "conflict";
-    case ErrorKind::internal: return "internal";
+    case ErrorKind::invalid:
+      return "invalid";
+    case ErrorKind::not_found:
+      return "not found";
+    case ErrorKind::exists:
+      return "exists";
+    case ErrorKind::busy:
+      return "busy";
+    case ErrorKind::unsupported:
+      return "unsupported";
+    case ErrorKind::denied:
+      return "denied";
+    case ErrorKind::unavailable:
+      return "unavailable";
+    case ErrorKind::timeout:
+      return "timeout";
+    case ErrorKind::cancelled:
+      return "cancelled";
+    case ErrorKind::conflict:
+      return "conflict";
+    case ErrorKind::internal:
+      return "internal";
   }
   return "internal";
 }
@@ -89,17 +100,46 @@ tl::unexpected<Error> invalid(std::string field, std::string message) {
 
 ErrorKind kind_of_errno(int e) noexcept {
   switch (e) {
-    case ENOENT: case ESRCH: case ENODEV: case ENXIO: return ErrorKind::not_found;
-    case EEXIST: case ENOTEMPTY: return ErrorKind::exists;
-    case EACCES: case EPERM: case EXDEV: case ELOOP: return ErrorKind::denied;
-    case EBUSY: case ETXTBSY: case EAGAIN: return ErrorKind::busy;
-    case EINVAL: case ENAMETOOLONG: case ENOTDIR: case EISDIR: return ErrorKind::invalid;
-    case ENOSYS: case EOPNOTSUPP: return ErrorKind::unsupported;
-    case ETIMEDOUT: return ErrorKind::timeout;
-    case ECANCELED: return ErrorKind::cancelled;
-    case ENOSPC: case ENOMEM: case EMFILE: case ENFILE: case EDQUOT: case ECONNREFUSED: case ECONNRESET: case EPIPE:
+    case ENOENT:
+    case ESRCH:
+    case ENODEV:
+    case ENXIO:
+      return ErrorKind::not_found;
+    case EEXIST:
+    case ENOTEMPTY:
+      return ErrorKind::exists;
+    case EACCES:
+    case EPERM:
+    case EXDEV:
+    case ELOOP:
+      return ErrorKind::denied;
+    case EBUSY:
+    case ETXTBSY:
+    case EAGAIN:
+      return ErrorKind::busy;
+    case EINVAL:
+    case ENAMETOOLONG:
+    case ENOTDIR:
+    case EISDIR:
+      return ErrorKind::invalid;
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return ErrorKind::unsupported;
+    case ETIMEDOUT:
+      return ErrorKind::timeout;
+    case ECANCELED:
+      return ErrorKind::cancelled;
+    case ENOSPC:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case EDQUOT:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
       return ErrorKind::unavailable;
-    default: return ErrorKind::internal;
+    default:
+      return ErrorKind::internal;
   }
 }
 

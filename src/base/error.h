@@ -3,11 +3,10 @@
 // Messages are lower-case fragments with the object in quotes and no full stop; hint() says what a person can do.
 #pragma once
 
-#include <tl/expected.hpp>
-
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tl/expected.hpp>
 #include <utility>
 
 namespace virga {
@@ -72,7 +71,9 @@ using Result = tl::expected<T, Error>;
 inline tl::unexpected<Error> fail(ErrorKind kind, std::string message) {
   return tl::unexpected<Error>(Error(kind, std::move(message)));
 }
-inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
+inline tl::unexpected<Error> fail(Error error) {
+  return tl::unexpected<Error>(std::move(error));
+}
 /// An `invalid` error that names the field.
 tl::unexpected<Error> invalid(std::string field, std::string message);
 /// An error from errno: not_found, denied, exists, busy, ... or internal, with the system's words behind `message`.
@@ -83,11 +84,11 @@ ErrorKind kind_of_errno(int error_number) noexcept;
 
 #define VIRGA_CAT2(a, b) a##b
 #define VIRGA_CAT(a, b) VIRGA_CAT2(a, b)
-#define VIRGA_TRY_IMPL(ret, tmp, decl, ...)                    \
-  auto tmp = (__VA_ARGS__);                                    \
-  if (!tmp) ret ::virga::fail(std::move(tmp).error());         \
+#define VIRGA_TRY_IMPL(ret, tmp, decl, ...)            \
+  auto tmp = (__VA_ARGS__);                            \
+  if (!tmp) ret ::virga::fail(std::move(tmp).error()); \
   decl = std::move(*tmp)
-#define VIRGA_CHECK_IMPL(ret, tmp, ...)                        \
+#define VIRGA_CHECK_IMPL(ret, tmp, ...) \
   if (auto tmp = (__VA_ARGS__); !tmp) ret ::virga::fail(std::move(tmp).error())
 
 /// VIRGA_TRY(auto x, f()): x is the value, or the function returns f's error. The CO_ forms are for coroutines.

@@ -52,7 +52,8 @@ Result<> fault_point(std::string_view name) {
     ::kill(::getpid(), SIGKILL);
     ::pause();
   }
-  if (fail_at.name == name && fail_at.passing == count) return fail(ErrorKind::internal, "fault injected at '" + std::string(name) + "'");
+  if (fail_at.name == name && fail_at.passing == count)
+    return fail(ErrorKind::internal, "fault injected at '" + std::string(name) + "'");
   return {};
 }
 

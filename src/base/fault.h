@@ -16,7 +16,9 @@ namespace virga {
 /// Errors: internal, when the environment asks for a failure here. Never returns when it asks for a kill.
 Result<> fault_point(std::string_view name);
 #else
-inline Result<> fault_point(std::string_view) { return {}; }
+inline Result<> fault_point(std::string_view) {
+  return {};
+}
 #endif
 
 }  // namespace virga

@@ -1,9 +1,8 @@
 #include "base/json.h"
 
-#include <boost/json/basic_parser_impl.hpp>
-
 #include <fmt/format.h>
 
+#include <boost/json/basic_parser_impl.hpp>
 #include <limits>
 #include <set>
 
@@ -25,11 +24,24 @@ struct StrictHandler {
 
   bool on_document_begin(json::error_code&) { return true; }
   bool on_document_end(json::error_code&) { return true; }
-  bool on_object_begin(json::error_code&) { keys.emplace_back(); return true; }
-  bool on_object_end(std::size_t n, json::error_code&) { stack.push_object(n); keys.pop_back(); return true; }
+  bool on_object_begin(json::error_code&) {
+    keys.emplace_back();
+    return true;
+  }
+  bool on_object_end(std::size_t n, json::error_code&) {
+    stack.push_object(n);
+    keys.pop_back();
+    return true;
+  }
   bool on_array_begin(json::error_code&) { return true; }
-  bool on_array_end(std::size_t n, json::error_code&) { stack.push_array(n); return true; }
-  bool on_key_part(json::string_view s, std::size_t, json::error_code&) { key.append(s.data(), s.size()); return true; }
+  bool on_array_end(std::size_t n, json::error_code&) {
+    stack.push_array(n);
+    return true;
+  }
+  bool on_key_part(json::string_view s, std::size_t, json::error_code&) {
+    key.append(s.data(), s.size());
+    return true;
+  }
   bool on_key(json::string_view s, std::size_t, json::error_code& ec) {
     key.append(s.data(), s.size());
     if (!keys.back().insert(key).second) {
@@ -41,7 +53,10 @@ struct StrictHandler {
     key.clear();
     return true;
   }
-  bool on_string_part(json::string_view s, std::size_t, json::error_code&) { text.append(s.data(), s.size()); return true; }
+  bool on_string_part(json::string_view s, std::size_t, json::error_code&) {
+    text.append(s.data(), s.size());
+    return true;
+  }
   bool on_string(json::string_view s, std::size_t, json::error_code&) {
     text.append(s.data(), s.size());
     stack.push_string(text);
@@ -49,11 +64,26 @@ struct StrictHandler {
     return true;
   }
   bool on_number_part(json::string_view, json::error_code&) { return true; }
-  bool on_int64(std::int64_t i, json::string_view, json::error_code&) { stack.push_int64(i); return true; }
-  bool on_uint64(std::uint64_t u, json::string_view, json::error_code&) { stack.push_uint64(u); return true; }
-  bool on_double(double d, json::string_view, json::error_code&) { stack.push_double(d); return true; }
-  bool on_bool(bool b, json::error_code&) { stack.push_bool(b); return true; }
-  bool on_null(json::error_code&) { stack.push_null(); return true; }
+  bool on_int64(std::int64_t i, json::string_view, json::error_code&) {
+    stack.push_int64(i);
+    return true;
+  }
+  bool on_uint64(std::uint64_t u, json::string_view, json::error_code&) {
+    stack.push_uint64(u);
+    return true;
+  }
+  bool on_double(double d, json::string_view, json::error_code&) {
+    stack.push_double(d);
+    return true;
+  }
+  bool on_bool(bool b, json::error_code&) {
+    stack.push_bool(b);
+    return true;
+  }
+  bool on_null(json::error_code&) {
+    stack.push_null();
+    return true;
+  }
   bool on_comment_part(json::string_view, json::error_code&) { return true; }
   bool on_comment(json::string_view, json::error_code&) { return true; }
 };
@@ -67,10 +97,13 @@ Result<json::value> parse_json(std::string_view text) {
   parser.handler().stack.reset();
   json::error_code ec;
   const auto used = parser.write_some(false, text.data(), text.size(), ec);
-  if (!parser.handler().duplicate.empty()) return invalid(parser.handler().duplicate, fmt::format("key '{}' appears twice in one JSON object", parser.handler().duplicate));
+  if (!parser.handler().duplicate.empty())
+    return invalid(parser.handler().duplicate,
+                   fmt::format("key '{}' appears twice in one JSON object", parser.handler().duplicate));
   if (ec) return fail(ErrorKind::invalid, fmt::format("malformed JSON at byte {}: {}", used, ec.message()));
   for (std::size_t i = used; i < text.size(); ++i)
-    if (text[i] != ' ' && text[i] != '\n' && text[i] != '\r' && text[i] != '\t') return fail(ErrorKind::invalid, fmt::format("malformed JSON: text behind the value at byte {}", i));
+    if (text[i] != ' ' && text[i] != '\n' && text[i] != '\r' && text[i] != '\t')
+      return fail(ErrorKind::invalid, fmt::format("malformed JSON: text behind the value at byte {}", i));
   if (!parser.done()) return fail(ErrorKind::invalid, "malformed JSON: it ends too early");
   return parser.handler().stack.release();
 }
@@ -92,7 +125,9 @@ tl::unexpected<Error> Fields::wrong(std::string_view name, std::string_view expe
   return invalid(std::move(full), std::move(message));
 }
 
-bool Fields::has(std::string_view name) const { return find(name) != nullptr; }
+bool Fields::has(std::string_view name) const {
+  return find(name) != nullptr;
+}
 
 Result<std::string> Fields::string(std::string_view name, std::string fallback) const {
   const auto* v = find(name);
@@ -112,7 +147,8 @@ Result<std::int64_t> Fields::integer(std::string_view name, std::int64_t fallbac
   const auto* v = find(name);
   if (v == nullptr) return fallback;
   if (v->is_int64()) return v->get_int64();
-  if (v->is_uint64() && v->get_uint64() <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return static_cast<std::int64_t>(v->get_uint64());
+  if (v->is_uint64() && v->get_uint64() <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+    return static_cast<std::int64_t>(v->get_uint64());
   return wrong(name, "a whole number");
 }
 

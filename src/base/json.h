@@ -2,7 +2,6 @@
 #pragma once
 
 #include <boost/json.hpp>
-
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -21,7 +20,8 @@ Result<json::value> parse_json(std::string_view text);
 /// The same, and the value must be an object.
 Result<json::object> parse_json_object(std::string_view text);
 
-/// Takes typed fields out of an object. A field that is absent or null yields the fallback; a wrong type is `invalid` with its name.
+/// Takes typed fields out of an object. A field that is absent or null yields the fallback; a wrong type is `invalid` with its
+/// name.
 class Fields {
  public:
   explicit Fields(const json::object& object, std::string prefix = {}) : object_(object), prefix_(std::move(prefix)) {}

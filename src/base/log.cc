@@ -34,18 +34,26 @@ std::string one_line(std::string text) {
 
 spdlog::level::level_enum map(Level level) {
   switch (level) {
-    case Level::debug: return spdlog::level::debug;
-    case Level::info: return spdlog::level::info;
-    case Level::warn: return spdlog::level::warn;
-    case Level::error: return spdlog::level::err;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warn:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
   }
   return spdlog::level::err;
 }
 
 }  // namespace
 
-void configure(Level lowest) { g_lowest = lowest; }
-Level lowest() noexcept { return g_lowest; }
+void configure(Level lowest) {
+  g_lowest = lowest;
+}
+Level lowest() noexcept {
+  return g_lowest;
+}
 
 void set_sink(std::function<void(const Line&)> sink) {
   std::lock_guard lock(g_sink_mutex);
@@ -54,10 +62,14 @@ void set_sink(std::function<void(const Line&)> sink) {
 
 std::string_view to_string(Level level) noexcept {
   switch (level) {
-    case Level::debug: return "debug";
-    case Level::info: return "info";
-    case Level::warn: return "warning";
-    case Level::error: return "error";
+    case Level::debug:
+      return "debug";
+    case Level::info:
+      return "info";
+    case Level::warn:
+      return "warning";
+    case Level::error:
+      return "error";
   }
   return "error";
 }

@@ -21,8 +21,8 @@ struct Line {
 /// Writes to standard error, with time and level; called once by main().
 void configure(Level lowest);
 Level lowest() noexcept;
-/// Also hands each line that is written to `sink` (the API's logging events); an empty function takes it back. The sink is called on
-/// whichever thread logs.
+/// Also hands each line that is written to `sink` (the API's logging events); an empty function takes it back. The sink is called
+/// on whichever thread logs.
 void set_sink(std::function<void(const Line&)> sink);
 void write(Level level, std::string message);
 std::string_view to_string(Level level) noexcept;

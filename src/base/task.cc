@@ -9,7 +9,6 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
 #include <exception>
 #include <list>
 #include <map>
@@ -41,7 +40,9 @@ std::string describe(const std::exception_ptr& e) {
 
 }  // namespace
 
-Task<Executor> current_executor() { co_return co_await asio::this_coro::executor; }
+Task<Executor> current_executor() {
+  co_return co_await asio::this_coro::executor;
+}
 
 Task<bool> sleep_for(Milliseconds duration) {
   asio::steady_timer timer(co_await asio::this_coro::executor, duration);
@@ -54,7 +55,9 @@ Task<bool> is_cancelled() {
   co_return state.cancelled() != asio::cancellation_type::none;
 }
 
-Task<> shield() { co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation()); }
+Task<> shield() {
+  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+}
 
 struct TaskGroup::State {
   explicit State(Executor e) : executor(std::move(e)), idle(executor) { idle.expires_at(asio::steady_timer::time_point::max()); }
@@ -104,9 +107,15 @@ Task<> TaskGroup::join() {
   }
 }
 
-std::size_t TaskGroup::size() const noexcept { return state_->live.size(); }
-int TaskGroup::failures() const noexcept { return state_->failures; }
-const Executor& TaskGroup::executor() const noexcept { return state_->executor; }
+std::size_t TaskGroup::size() const noexcept {
+  return state_->live.size();
+}
+int TaskGroup::failures() const noexcept {
+  return state_->failures;
+}
+const Executor& TaskGroup::executor() const noexcept {
+  return state_->executor;
+}
 
 struct Notification::State {
   explicit State(Executor e) : executor(std::move(e)) {}
@@ -115,14 +124,18 @@ struct Notification::State {
 };
 
 Notification::Notification(Executor executor) : state_(std::make_shared<State>(std::move(executor))) {}
-Notification::~Notification() { notify(); }
+Notification::~Notification() {
+  notify();
+}
 
 void Notification::notify() {
   // expires_at rather than cancel: the waiter then sees success, and a real cancellation stays recognisable.
   for (auto* timer : state_->waiting) timer->expires_at(asio::steady_timer::time_point::min());
 }
 
-Task<bool> Notification::wait() { return wait_for(Milliseconds::max()); }
+Task<bool> Notification::wait() {
+  return wait_for(Milliseconds::max());
+}
 
 Task<bool> Notification::wait_for(Milliseconds duration) {
   auto state = state_;
@@ -173,7 +186,9 @@ struct BlockingPool::State {
 };
 
 BlockingPool::BlockingPool(std::string name, unsigned threads) : state_(std::make_unique<State>(std::move(name), threads)) {}
-BlockingPool::~BlockingPool() { state_->pool.join(); }
+BlockingPool::~BlockingPool() {
+  state_->pool.join();
+}
 
 Task<> BlockingPool::run_erased(std::function<void()> function) {
   auto executor = co_await asio::this_coro::executor;

@@ -1,8 +1,8 @@
 #include "base/task.h"
 
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
+#include <boost/asio/io_context.hpp>
 #include <thread>
 
 namespace virga {
@@ -13,7 +13,10 @@ using namespace std::chrono_literals;
 struct Loop {
   boost::asio::io_context io;
   TaskGroup group{io.get_executor()};
-  void run() { io.run(); io.restart(); }
+  void run() {
+    io.run();
+    io.restart();
+  }
 };
 
 TEST(TaskGroup, CancelRunsRollbackInsteadOfThrowingPastIt) {
@@ -29,7 +32,10 @@ TEST(TaskGroup, CancelRunsRollbackInsteadOfThrowingPastIt) {
     returned = true;
   };
   auto id = loop.group.spawn("body", body());
-  auto canceller = [&]() -> Task<> { co_await sleep_for(5ms); loop.group.cancel(id); };
+  auto canceller = [&]() -> Task<> {
+    co_await sleep_for(5ms);
+    loop.group.cancel(id);
+  };
   loop.group.spawn("canceller", canceller());
   loop.run();
   EXPECT_TRUE(undone);
@@ -39,7 +45,10 @@ TEST(TaskGroup, CancelRunsRollbackInsteadOfThrowingPastIt) {
 
 TEST(TaskGroup, CountsExceptionsAndGoesOn) {
   Loop loop;
-  auto thrower = []() -> Task<> { throw std::runtime_error("bug"); co_return; };
+  auto thrower = []() -> Task<> {
+    throw std::runtime_error("bug");
+    co_return;
+  };
   loop.group.spawn("thrower", thrower());
   loop.run();
   EXPECT_EQ(loop.group.failures(), 1);
@@ -50,10 +59,15 @@ TEST(Notification, WakesAllWaitersAndTimesOut) {
   Loop loop;
   Notification n(loop.io.get_executor());
   int woken = 0;
-  auto waiter = [&]() -> Task<> { if (co_await n.wait()) ++woken; };
+  auto waiter = [&]() -> Task<> {
+    if (co_await n.wait()) ++woken;
+  };
   loop.group.spawn("a", waiter());
   loop.group.spawn("b", waiter());
-  auto notifier = [&]() -> Task<> { co_await sleep_for(1ms); n.notify(); };
+  auto notifier = [&]() -> Task<> {
+    co_await sleep_for(1ms);
+    n.notify();
+  };
   loop.group.spawn("n", notifier());
   loop.run();
   EXPECT_EQ(woken, 2);
@@ -70,14 +84,20 @@ TEST(AsyncMutex, ServesInOrderAndSurvivesACancelledWaiter) {
   std::string order;
   auto worker = [&](char name) -> Task<> {
     auto guard = co_await mutex.lock();
-    if (!guard) { order += '!'; co_return; }
+    if (!guard) {
+      order += '!';
+      co_return;
+    }
     order += name;
     co_await sleep_for(2ms);
   };
   loop.group.spawn("a", worker('a'));
   auto b = loop.group.spawn("b", worker('b'));
   loop.group.spawn("c", worker('c'));
-  auto canceller = [&]() -> Task<> { loop.group.cancel(b); co_return; };
+  auto canceller = [&]() -> Task<> {
+    loop.group.cancel(b);
+    co_return;
+  };
   loop.group.spawn("x", canceller());
   loop.run();
   EXPECT_EQ(order, "a!c");
@@ -89,7 +109,10 @@ TEST(BlockingPool, RunsOnAnotherThreadAndReturnsTheValue) {
   std::thread::id where{};
   int value = 0;
   auto body = [&]() -> Task<> {
-    value = co_await pool.run([&] { where = std::this_thread::get_id(); return 42; });
+    value = co_await pool.run([&] {
+      where = std::this_thread::get_id();
+      return 42;
+    });
     EXPECT_EQ(std::this_thread::get_id(), std::this_thread::get_id());
   };
   loop.group.spawn("body", body());

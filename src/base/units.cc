@@ -72,7 +72,8 @@ std::string format_bytes(Bytes bytes) {
 Result<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max) {
   std::int64_t number = 0;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (ec != std::errc{} || end != text.data() + text.size()) return fail(ErrorKind::invalid, fmt::format("'{}' is not a whole number", text));
+  if (ec != std::errc{} || end != text.data() + text.size())
+    return fail(ErrorKind::invalid, fmt::format("'{}' is not a whole number", text));
   if (number < min || number > max) return fail(ErrorKind::invalid, fmt::format("{} is not between {} and {}", number, min, max));
   return number;
 }
@@ -92,7 +93,8 @@ std::string format_time(WallTime time) {
   std::time_t t = seconds.count();
   std::tm tm{};
   gmtime_r(&t, &tm);
-  auto text = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+  auto text = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+                          tm.tm_min, tm.tm_sec);
   if (nanos != 0) {
     auto fraction = fmt::format(".{:09}", nanos);
     while (fraction.back() == '0') fraction.pop_back();
@@ -110,11 +112,14 @@ Result<WallTime> parse_time(std::string_view text) {
     auto [end, ec] = std::from_chars(text.data() + at, text.data() + at + size, n);
     return ec == std::errc{} && end == text.data() + at + size ? n : -1;
   };
-  if (text.size() < 20 || text[4] != '-' || text[7] != '-' || (text[10] != 'T' && text[10] != 't') || text[13] != ':' || text[16] != ':')
+  if (text.size() < 20 || text[4] != '-' || text[7] != '-' || (text[10] != 'T' && text[10] != 't') || text[13] != ':' ||
+      text[16] != ':')
     return bad();
   std::tm tm{};
-  const int year = number(0, 4), month = number(5, 2), day = number(8, 2), hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
-  if (year < 1 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+  const int year = number(0, 4), month = number(5, 2), day = number(8, 2), hour = number(11, 2), minute = number(14, 2),
+            second = number(17, 2);
+  if (year < 1 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
+      second < 0 || second > 60)
     return bad();
   tm.tm_year = year - 1900, tm.tm_mon = month - 1, tm.tm_mday = day, tm.tm_hour = hour, tm.tm_min = minute, tm.tm_sec = second;
   auto result = std::chrono::system_clock::from_time_t(timegm(&tm));

@@ -47,18 +47,21 @@ Result<> remove_entries(int dirfd, dev_t device, int top, int depth, const std::
     if (::unlinkat(dirfd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) continue;
     UniqueFd sub(::openat(dirfd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!sub) return fail_errno(errno, fmt::format("open a directory below '{}'", path));
-    struct stat st {};
+    struct stat st{};
     if (::fstat(sub.get(), &st) != 0) return fail_errno(errno, fmt::format("stat below '{}'", path));
     if (st.st_dev != device) return fail(ErrorKind::busy, fmt::format("something is mounted below '{}'", path));
     if (depth >= max_depth) {
       // An image may hold 100 000 nested directories: pull the rest up to the top and let the outer loop meet it there.
       for (int n = 0;; ++n)
-        if (::renameat(dirfd, name.c_str(), top, fmt::format(".removing-{}", n).c_str()) == 0) break;
-        else if (n > 1000 || (errno != EEXIST && errno != ENOTEMPTY)) return fail_errno(errno, fmt::format("flatten '{}'", path));
+        if (::renameat(dirfd, name.c_str(), top, fmt::format(".removing-{}", n).c_str()) == 0)
+          break;
+        else if (n > 1000 || (errno != EEXIST && errno != ENOTEMPTY))
+          return fail_errno(errno, fmt::format("flatten '{}'", path));
       continue;
     }
     VIRGA_CHECK(remove_entries(sub.get(), device, top, depth + 1, path));
-    if (::unlinkat(dirfd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) return fail_errno(errno, fmt::format("remove a directory below '{}'", path));
+    if (::unlinkat(dirfd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+      return fail_errno(errno, fmt::format("remove a directory below '{}'", path));
   }
   return {};
 }
@@ -77,7 +80,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
       return fail_errno(errno, fmt::format("read '{}'", path));
     }
     if (n == 0) return out;
-    if (out.size() + static_cast<std::size_t>(n) > limit) return fail(ErrorKind::unavailable, fmt::format("'{}' is larger than {} bytes", path, limit));
+    if (out.size() + static_cast<std::size_t>(n) > limit)
+      return fail(ErrorKind::unavailable, fmt::format("'{}' is larger than {} bytes", path, limit));
     out.append(buffer, static_cast<std::size_t>(n));
   }
 }
@@ -86,7 +90,8 @@ Result<> write_control(const std::string& path, std::string_view text) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd) return fail_errno(errno, fmt::format("open '{}'", path));
   const auto n = ::write(fd.get(), text.data(), text.size());
-  if (n < 0 || static_cast<std::size_t>(n) != text.size()) return fail_errno(n < 0 ? errno : EIO, fmt::format("write '{}' to '{}'", text, path));
+  if (n < 0 || static_cast<std::size_t>(n) != text.size())
+    return fail_errno(n < 0 ? errno : EIO, fmt::format("write '{}' to '{}'", text, path));
   return {};
 }
 
@@ -162,7 +167,7 @@ Result<> write_file(const std::string& path, std::string_view text, unsigned mod
 
 Result<> make_directory(const std::string& path, unsigned mode) {
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(errno, fmt::format("make directory '{}'", path));
-  struct stat st {};
+  struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", path));
   if (!S_ISDIR(st.st_mode)) return fail(ErrorKind::exists, fmt::format("'{}' is there and is no directory", path));
   if ((st.st_mode & 07777) != mode && ::chmod(path.c_str(), mode) != 0) return fail_errno(errno, fmt::format("chmod '{}'", path));
@@ -173,7 +178,7 @@ Result<> remove_tree(const std::string& path) {
   if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return errno == ENOENT ? Result<>{} : fail_errno(errno, fmt::format("remove '{}'", path));
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", path));
   for (int round = 0; round < 2000; ++round) {
     VIRGA_CHECK(remove_entries(fd.get(), st.st_dev, fd.get(), 0, path));
@@ -184,7 +189,7 @@ Result<> remove_tree(const std::string& path) {
 }
 
 bool exists(const std::string& path) {
-  struct stat st {};
+  struct stat st{};
   return ::lstat(path.c_str(), &st) == 0;
 }
 

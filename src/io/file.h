@@ -16,7 +16,8 @@ namespace virga::io {
 Result<std::string> read_file(const std::string& path, std::size_t limit = 16u << 20);
 /// Writes to an existing control file (/proc, /sys, cgroup) in one call.
 Result<> write_control(const std::string& path, std::string_view text);
-/// Writes beside, fsyncs, renames, fsyncs the directory: afterwards either the old text or the new is there, also after a power cut.
+/// Writes beside, fsyncs, renames, fsyncs the directory: afterwards either the old text or the new is there, also after a power
+/// cut.
 Result<> write_file_durably(const std::string& path, std::string_view text, unsigned mode = 0600);
 /// Writes a file anew, replacing what was there; not for what must outlive a power cut.
 Result<> write_file(const std::string& path, std::string_view text, unsigned mode = 0600);

@@ -1,8 +1,5 @@
 #include "io/process.h"
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/close_range.h>
@@ -13,6 +10,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -35,7 +35,8 @@ Task<bool> wait_fd(int fd, asio::posix::stream_descriptor::wait_type what) {
 }
 
 /// Only async-signal-safe calls from here to execve: other threads may hold locks at the moment of the fork.
-[[noreturn]] void child_main(const char* program, char* const* argv, char* const* envp, const char* cwd, const std::pair<int, int>* fds, std::size_t fd_count, bool new_session, int error_pipe) {
+[[noreturn]] void child_main(const char* program, char* const* argv, char* const* envp, const char* cwd,
+                             const std::pair<int, int>* fds, std::size_t fd_count, bool new_session, int error_pipe) {
   auto give_up = [&](int stage) {
     int report[2] = {stage, errno};
     (void)!::write(error_pipe, report, sizeof report);
@@ -44,7 +45,7 @@ Task<bool> wait_fd(int fd, asio::posix::stream_descriptor::wait_type what) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  struct sigaction standard {};
+  struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
   for (int s = 1; s < 32; ++s)
     if (s != SIGKILL && s != SIGSTOP) ::sigaction(s, &standard, nullptr);
@@ -128,8 +129,12 @@ Result<std::string> find_program(const std::string& name) {
   return fail(ErrorKind::not_found, fmt::format("program '{}' is not installed", name));
 }
 
-Task<bool> wait_readable(int fd) { return wait_fd(fd, asio::posix::stream_descriptor::wait_read); }
-Task<bool> wait_writable(int fd) { return wait_fd(fd, asio::posix::stream_descriptor::wait_write); }
+Task<bool> wait_readable(int fd) {
+  return wait_fd(fd, asio::posix::stream_descriptor::wait_read);
+}
+Task<bool> wait_writable(int fd) {
+  return wait_fd(fd, asio::posix::stream_descriptor::wait_write);
+}
 
 Process::Process(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
 Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
@@ -141,21 +146,29 @@ Process& Process::operator=(Process&& other) noexcept {
   }
   return *this;
 }
-Process::~Process() { abandon(); }
+Process::~Process() {
+  abandon();
+}
 
 void Process::abandon() noexcept {
   if (pid_ <= 0) return;
   // Killed processes end at once, but not in no time: a detached thread reaps so that the loop never waits.
   ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
   int status = 0;
-  if (::waitpid(pid_, &status, WNOHANG) == 0) std::thread([pid = pid_] { int s; ::waitpid(pid, &s, 0); }).detach();
+  if (::waitpid(pid_, &status, WNOHANG) == 0)
+    std::thread([pid = pid_] {
+      int s;
+      ::waitpid(pid, &s, 0);
+    }).detach();
   pid_ = -1;
 }
 
 Result<Process> Process::start(const ProcessSpec& spec) {
-  if (spec.argv.empty() || spec.fds.size() > 64) return fail(ErrorKind::internal, "process without argv or with too many descriptors");
+  if (spec.argv.empty() || spec.fds.size() > 64)
+    return fail(ErrorKind::internal, "process without argv or with too many descriptors");
   for (const auto& a : spec.argv)
-    if (a.find('\0') != std::string::npos) return fail(ErrorKind::invalid, fmt::format("argument of '{}' holds a NUL", spec.argv[0]));
+    if (a.find('\0') != std::string::npos)
+      return fail(ErrorKind::invalid, fmt::format("argument of '{}' holds a NUL", spec.argv[0]));
   VIRGA_TRY(auto program, find_program(spec.argv[0]));
   VIRGA_TRY(auto errors, make_pipe());
   std::vector<char*> argv, envp;
@@ -170,7 +183,9 @@ Result<Process> Process::start(const ProcessSpec& spec) {
   // vfork semantics keep this at a fraction of a millisecond however large the daemon is; child_main touches nothing of ours.
   const pid_t pid = ::vfork();
   if (pid < 0) return fail_errno(errno, "fork");
-  if (pid == 0) child_main(program.c_str(), argv.data(), envp.data(), cwd.c_str(), spec.fds.data(), spec.fds.size(), spec.new_session, errors.write.get());
+  if (pid == 0)
+    child_main(program.c_str(), argv.data(), envp.data(), cwd.c_str(), spec.fds.data(), spec.fds.size(), spec.new_session,
+               errors.write.get());
   errors.write.reset();
   int report[2] = {0, 0};
   const auto n = ::read(errors.read.get(), report, sizeof report);
@@ -191,7 +206,9 @@ Result<Process> Process::start(const ProcessSpec& spec) {
   return Process(pid, std::move(pidfd));
 }
 
-pid_t Process::pid() const noexcept { return pid_; }
+pid_t Process::pid() const noexcept {
+  return pid_;
+}
 
 UniqueFd Process::release() noexcept {
   pid_ = -1;
@@ -199,7 +216,8 @@ UniqueFd Process::release() noexcept {
 }
 
 Result<> Process::kill(int signal) {
-  if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) != 0) return fail_errno(errno, fmt::format("signal process {}", pid_));
+  if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) != 0)
+    return fail_errno(errno, fmt::format("signal process {}", pid_));
   return {};
 }
 
@@ -222,7 +240,8 @@ namespace {
 
 /// Everything a run needs, so that the parallel readers share one life.
 struct Run {
-  Run(const Executor& ex, Process p, UniqueFd o, UniqueFd e) : process(std::move(p)), out(ex, o.release()), err(ex, e.release()), helpers(ex) {}
+  Run(const Executor& ex, Process p, UniqueFd o, UniqueFd e)
+      : process(std::move(p)), out(ex, o.release()), err(ex, e.release()), helpers(ex) {}
   Process process;
   asio::posix::stream_descriptor out, err;
   TaskGroup helpers;
@@ -293,8 +312,10 @@ Task<Result<ProcessOutput>> run_process(ProcessSpec spec, ProcessLimits limits) 
   closer.cancel();
   co_await closer.join();
   if (cancelled) co_return fail(ErrorKind::cancelled, fmt::format("'{}' was cancelled", spec.argv[0]));
-  if (run.timed_out) co_return fail(ErrorKind::timeout, fmt::format("'{}' did not end within {} ms", spec.argv[0], limits.timeout.count()));
-  if (run.overflow) co_return fail(ErrorKind::unavailable, fmt::format("'{}' printed more than {} bytes", spec.argv[0], limits.max_output));
+  if (run.timed_out)
+    co_return fail(ErrorKind::timeout, fmt::format("'{}' did not end within {} ms", spec.argv[0], limits.timeout.count()));
+  if (run.overflow)
+    co_return fail(ErrorKind::unavailable, fmt::format("'{}' printed more than {} bytes", spec.argv[0], limits.max_output));
   if (!status) co_return fail(std::move(status).error());
   run.output.status = *status;
   co_return std::move(run.output);
@@ -305,7 +326,8 @@ Task<Result<std::string>> check_process(ProcessSpec spec, ProcessLimits limits) 
   auto result = co_await run_process(std::move(spec), limits);
   if (!result) co_return fail(std::move(result).error());
   if (result->status.code != 0)
-    co_return fail(ErrorKind::unavailable, fmt::format("'{}' failed with code {}: {}", name, result->status.code, last_lines(result->err)));
+    co_return fail(ErrorKind::unavailable,
+                   fmt::format("'{}' failed with code {}: {}", name, result->status.code, last_lines(result->err)));
   co_return std::move(result->out);
 }
 

@@ -17,12 +17,12 @@
 namespace virga::io {
 
 struct ProcessSpec {
-  std::vector<std::string> argv;          ///< argv[0] is looked up in PATH unless it holds a slash
-  std::vector<std::string> env;           ///< "NAME=value"; empty: PATH and LANG=C only
-  std::string cwd;                        ///< empty: "/"
-  std::string input;                      ///< written to standard input, then closed
-  std::vector<std::pair<int, int>> fds;   ///< {ours, its number in the child}; 0, 1, 2 replace the standard streams
-  bool new_session = false;               ///< setsid: a terminal's or our signals do not reach it
+  std::vector<std::string> argv;         ///< argv[0] is looked up in PATH unless it holds a slash
+  std::vector<std::string> env;          ///< "NAME=value"; empty: PATH and LANG=C only
+  std::string cwd;                       ///< empty: "/"
+  std::string input;                     ///< written to standard input, then closed
+  std::vector<std::pair<int, int>> fds;  ///< {ours, its number in the child}; 0, 1, 2 replace the standard streams
+  bool new_session = false;              ///< setsid: a terminal's or our signals do not reach it
 };
 
 struct ExitStatus {
@@ -37,8 +37,8 @@ struct ProcessOutput {
 };
 
 struct ProcessLimits {
-  Milliseconds timeout{30'000};           ///< then SIGKILL and ErrorKind::timeout
-  std::size_t max_output = 1u << 20;      ///< of each stream, in bytes; more is `unavailable`
+  Milliseconds timeout{30'000};       ///< then SIGKILL and ErrorKind::timeout
+  std::size_t max_output = 1u << 20;  ///< of each stream, in bytes; more is `unavailable`
 };
 
 /// The path of a program in the usual directories; a name with a slash is a path already. Errors: not_found.
@@ -77,8 +77,8 @@ class Process {
 Task<bool> wait_readable(int fd);
 Task<bool> wait_writable(int fd);
 
-/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat). With the pid and boot_id() it names a process for
-/// good. Errors: not_found.
+/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat). With the pid and boot_id() it names a
+/// process for good. Errors: not_found.
 Result<std::uint64_t> process_start_time(pid_t pid);
 /// /proc/sys/kernel/random/boot_id.
 std::string boot_id();

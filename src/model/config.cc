@@ -29,12 +29,14 @@ Result<> only_false(std::string_view value) {
   return {};
 }
 Result<> cpu_count(std::string_view value) {
-  if (value.find_first_of(",-") != std::string_view::npos) return fail(ErrorKind::unsupported, "pinning to a set of processors is not supported yet: give a number of processors");
+  if (value.find_first_of(",-") != std::string_view::npos)
+    return fail(ErrorKind::unsupported, "pinning to a set of processors is not supported yet: give a number of processors");
   auto r = parse_integer(value, 1, 1024);
   return r ? Result<>{} : fail(std::move(r).error());
 }
 Result<> memory_size(std::string_view value) {
-  if (!value.empty() && value.back() == '%') return fail(ErrorKind::unsupported, "a share of the host's memory is not supported yet: give a size such as 512MiB");
+  if (!value.empty() && value.back() == '%')
+    return fail(ErrorKind::unsupported, "a share of the host's memory is not supported yet: give a size such as 512MiB");
   auto r = parse_bytes(value);
   if (!r) return fail(std::move(r).error());
   if (*r < (4u << 20)) return fail(ErrorKind::invalid, "a guest needs at least 4MiB");
@@ -44,23 +46,30 @@ Result<> process_count(std::string_view value) {
   auto r = parse_integer(value, 1, 4'194'304);
   return r ? Result<>{} : fail(std::move(r).error());
 }
-Result<> environment_value(std::string_view value) { return any_line(value); }
+Result<> environment_value(std::string_view value) {
+  return any_line(value);
+}
 
 constexpr std::array<KeyRule, 12> rules{{
-    {"boot.autostart", true, true, "bool", "", "whether to start the guest when the daemon starts; unset: its last state is restored", boolean, true},
+    {"boot.autostart", true, true, "bool", "",
+     "whether to start the guest when the daemon starts; unset: its last state is restored", boolean, true},
     {"environment.*", true, true, "string", "", "an environment variable for init and for exec", environment_value, true},
     {"image.*", true, true, "string", "", "properties of the image the guest was made from", any_line, true},
     {"limits.cpu", true, true, "integer", "1 (VM), all (container)", "how many processors the guest may use", cpu_count, false},
     {"limits.memory", true, true, "string", "1GiB (VM), all (container)", "how much memory the guest may use", memory_size, false},
     {"limits.processes", true, false, "integer", "no limit", "how many processes may run in the container", process_count, false},
     {"security.nesting", true, false, "bool", "false", "whether containers may run inside the container", boolean, false},
-    {"security.privileged", true, false, "bool", "false", "only false: a container always has its own range of ids", only_false, false},
-    {"security.secureboot", false, true, "bool", "true", "whether firmware boot verifies signatures; not used by images that carry their kernel", boolean, false},
+    {"security.privileged", true, false, "bool", "false", "only false: a container always has its own range of ids", only_false,
+     false},
+    {"security.secureboot", false, true, "bool", "true",
+     "whether firmware boot verifies signatures; not used by images that carry their kernel", boolean, false},
     {"user.*", true, true, "string", "", "free for the user; can be searched", any_line, true},
     {"volatile.*", true, true, "string", "", "kept by the daemon", any_line, true},
-    {"cluster.evacuate", true, true, "string", "auto", "only auto: the host is not part of a cluster", [](std::string_view v) -> Result<> {
+    {"cluster.evacuate", true, true, "string", "auto", "only auto: the host is not part of a cluster",
+     [](std::string_view v) -> Result<> {
        return v == "auto" ? Result<>{} : fail(ErrorKind::unsupported, "clusters are not supported yet");
-     }, true},
+     },
+     true},
 }};
 
 struct DeviceRule {
@@ -72,21 +81,28 @@ struct DeviceRule {
 Result<> root_path(std::string_view v) {
   return v == "/" ? Result<>{} : fail(ErrorKind::unsupported, "only the root disk (path /) is supported yet");
 }
-Result<> object(std::string_view v) { return check_object_name("object", v); }
+Result<> object(std::string_view v) {
+  return check_object_name("object", v);
+}
 Result<> disk_size(std::string_view v) {
   auto r = parse_bytes(v);
   return r ? Result<>{} : fail(std::move(r).error());
 }
-Result<> guest_interface(std::string_view v) { return check_interface_name("name", v); }
+Result<> guest_interface(std::string_view v) {
+  return check_interface_name("name", v);
+}
 Result<> bridged(std::string_view v) {
-  return v == "bridged" ? Result<>{} : fail(ErrorKind::unsupported, "only NICs on a managed bridge are supported yet: use network=NAME");
+  return v == "bridged" ? Result<>{}
+                        : fail(ErrorKind::unsupported, "only NICs on a managed bridge are supported yet: use network=NAME");
 }
 Result<> hardware_address(std::string_view v) {
   bool ok = v.size() == 17;
-  for (std::size_t i = 0; ok && i < v.size(); ++i) ok = i % 3 == 2 ? v[i] == ':' : std::isxdigit(static_cast<unsigned char>(v[i])) != 0;
+  for (std::size_t i = 0; ok && i < v.size(); ++i)
+    ok = i % 3 == 2 ? v[i] == ':' : std::isxdigit(static_cast<unsigned char>(v[i])) != 0;
   if (!ok) return fail(ErrorKind::invalid, "write a MAC address as 00:16:3e:12:34:56");
   const char second = v[1];
-  if ((second >= '0' && second <= '9' ? second - '0' : (second | 32) - 'a' + 10) & 1) return fail(ErrorKind::invalid, "a multicast MAC address cannot be a NIC's own");
+  if ((second >= '0' && second <= '9' ? second - '0' : (second | 32) - 'a' + 10) & 1)
+    return fail(ErrorKind::invalid, "a multicast MAC address cannot be a NIC's own");
   return {};
 }
 Result<> address_text(std::string_view v) {
@@ -119,7 +135,8 @@ Result<> check_device(const std::string& name, const Config& device, std::span<c
     auto rule = std::find_if(device_rules.begin(), device_rules.end(), [&](const auto& r) { return r.option == option; });
     const auto field = fmt::format("devices.{}.{}", name, option);
     if (rule == device_rules.end()) {
-      const auto message = fmt::format("option '{}' of device '{}' (type {}) is unknown or not supported yet", option, name, device.at("type"));
+      const auto message =
+          fmt::format("option '{}' of device '{}' (type {}) is unknown or not supported yet", option, name, device.at("type"));
       return invalid(field, message);
     }
     if (!value.empty()) VIRGA_CHECK(at(field, rule->check(value)));
@@ -128,7 +145,8 @@ Result<> check_device(const std::string& name, const Config& device, std::span<c
     if (!rule.required) continue;
     auto it = device.find(std::string(rule.option));
     if (it == device.end() || it->second.empty()) {
-      return invalid(fmt::format("devices.{}.{}", name, rule.option), fmt::format("device '{}' (type {}) needs the option '{}'", name, device.at("type"), rule.option));
+      return invalid(fmt::format("devices.{}.{}", name, rule.option),
+                     fmt::format("device '{}' (type {}) needs the option '{}'", name, device.at("type"), rule.option));
     }
   }
   return {};
@@ -136,7 +154,9 @@ Result<> check_device(const std::string& name, const Config& device, std::span<c
 
 }  // namespace
 
-std::string_view to_string(InstanceType type) noexcept { return type == InstanceType::container ? "container" : "virtual-machine"; }
+std::string_view to_string(InstanceType type) noexcept {
+  return type == InstanceType::container ? "container" : "virtual-machine";
+}
 
 Result<InstanceType> parse_instance_type(std::string_view text) {
   if (text.empty() || text == "container") return InstanceType::container;
@@ -144,11 +164,14 @@ Result<InstanceType> parse_instance_type(std::string_view text) {
   return invalid("type", "the instance type is either container or virtual-machine");
 }
 
-std::span<const KeyRule> instance_keys() { return rules; }
+std::span<const KeyRule> instance_keys() {
+  return rules;
+}
 
 const KeyRule* find_instance_key(std::string_view key) {
   for (const auto& r : rules) {
-    if (r.key.ends_with('*') ? key.starts_with(r.key.substr(0, r.key.size() - 1)) && key.size() >= r.key.size() : r.key == key) return &r;
+    if (r.key.ends_with('*') ? key.starts_with(r.key.substr(0, r.key.size() - 1)) && key.size() >= r.key.size() : r.key == key)
+      return &r;
   }
   return nullptr;
 }
@@ -158,11 +181,16 @@ Result<> check_config(const Config& config, std::optional<InstanceType> type, bo
     const auto field = "config." + key.substr(0, 100);
     const auto* rule = find_instance_key(key);
     for (char c : key)
-      if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '=' || c == '"') return invalid("config", "a configuration key holds a blank, a quote, '=' or a control character");
+      if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '=' || c == '"')
+        return invalid("config", "a configuration key holds a blank, a quote, '=' or a control character");
     if (rule == nullptr) {
-      static constexpr std::initializer_list<std::string_view> names{"boot.autostart", "limits.cpu", "limits.memory", "limits.processes", "security.nesting", "security.secureboot"};
-      auto error = Error(ErrorKind::invalid, fmt::format("configuration key '{}' is unknown or not supported yet", key.substr(0, 100))).with_field(field);
-      if (auto near = nearest(key, names); !near.empty()) error = std::move(error).with_hint(fmt::format("did you mean '{}'?", near));
+      static constexpr std::initializer_list<std::string_view> names{"boot.autostart",   "limits.cpu",       "limits.memory",
+                                                                     "limits.processes", "security.nesting", "security.secureboot"};
+      auto error =
+          Error(ErrorKind::invalid, fmt::format("configuration key '{}' is unknown or not supported yet", key.substr(0, 100)))
+              .with_field(field);
+      if (auto near = nearest(key, names); !near.empty())
+        error = std::move(error).with_hint(fmt::format("did you mean '{}'?", near));
       return fail(std::move(error));
     }
     const bool ours = rule->key == "volatile.*" || (rule->key == "image.*" && !type);
@@ -172,7 +200,8 @@ Result<> check_config(const Config& config, std::optional<InstanceType> type, bo
     if (!value.empty()) VIRGA_CHECK(at(field, rule->check(value)));
     if (rule->key == "environment.*") {
       auto name = std::string_view(key).substr(12);
-      if (name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != std::string_view::npos || (name[0] >= '0' && name[0] <= '9'))
+      if (name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != std::string_view::npos ||
+          (name[0] >= '0' && name[0] <= '9'))
         return invalid(field, fmt::format("configuration key '{}' does not name an environment variable", key.substr(0, 100)));
     }
   }
@@ -186,15 +215,19 @@ Result<> check_devices(const Devices& devices, std::optional<InstanceType>) {
     if (type == device.end()) return invalid(fmt::format("devices.{}.type", name), fmt::format("device '{}' has no type", name));
     for (const auto& [option, value] : device)
       for (char c : value)
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return invalid(fmt::format("devices.{}.{}", name, option), fmt::format("option '{}' of device '{}' holds a control character", option, name));
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+          return invalid(fmt::format("devices.{}.{}", name, option),
+                         fmt::format("option '{}' of device '{}' holds a control character", option, name));
     if (type->second == "disk") {
       VIRGA_CHECK(check_device(name, device, disk_rules));
     } else if (type->second == "nic") {
       VIRGA_CHECK(check_device(name, device, nic_rules));
     } else if (type->second == "none") {
-      if (device.size() > 1) return invalid(fmt::format("devices.{}", name), fmt::format("device '{}' of type none takes no options", name));
+      if (device.size() > 1)
+        return invalid(fmt::format("devices.{}", name), fmt::format("device '{}' of type none takes no options", name));
     } else {
-      return fail(Error(ErrorKind::unsupported, fmt::format("device '{}' has type '{}': only disk, nic and none are supported yet", name, type->second.substr(0, 40)))
+      return fail(Error(ErrorKind::unsupported, fmt::format("device '{}' has type '{}': only disk, nic and none are supported yet",
+                                                            name, type->second.substr(0, 40)))
                       .with_field(fmt::format("devices.{}.type", name)));
     }
   }

@@ -10,24 +10,36 @@ namespace virga {
 
 std::string_view to_string(InstanceStatus status) noexcept {
   switch (status) {
-    case InstanceStatus::stopped: return "Stopped";
-    case InstanceStatus::running: return "Running";
-    case InstanceStatus::frozen: return "Frozen";
-    case InstanceStatus::starting: return "Starting";
-    case InstanceStatus::stopping: return "Stopping";
-    case InstanceStatus::error: return "Error";
+    case InstanceStatus::stopped:
+      return "Stopped";
+    case InstanceStatus::running:
+      return "Running";
+    case InstanceStatus::frozen:
+      return "Frozen";
+    case InstanceStatus::starting:
+      return "Starting";
+    case InstanceStatus::stopping:
+      return "Stopping";
+    case InstanceStatus::error:
+      return "Error";
   }
   return "Error";
 }
 
 int status_code(InstanceStatus status) noexcept {
   switch (status) {
-    case InstanceStatus::stopped: return 102;
-    case InstanceStatus::running: return 103;
-    case InstanceStatus::frozen: return 110;
-    case InstanceStatus::starting: return 106;
-    case InstanceStatus::stopping: return 107;
-    case InstanceStatus::error: return 112;
+    case InstanceStatus::stopped:
+      return 102;
+    case InstanceStatus::running:
+      return 103;
+    case InstanceStatus::frozen:
+      return 110;
+    case InstanceStatus::starting:
+      return 106;
+    case InstanceStatus::stopping:
+      return 107;
+    case InstanceStatus::error:
+      return 112;
   }
   return 112;
 }
@@ -86,7 +98,8 @@ Result<std::pair<std::string, Config>> root_disk(const Devices& expanded) {
     auto type = entry.second.find("type");
     auto path = entry.second.find("path");
     if (type == entry.second.end() || type->second != "disk" || path == entry.second.end() || path->second != "/") continue;
-    if (found != nullptr) return invalid("devices", fmt::format("both '{}' and '{}' are root disks: there must be one", found->first, entry.first));
+    if (found != nullptr)
+      return invalid("devices", fmt::format("both '{}' and '{}' are root disks: there must be one", found->first, entry.first));
     found = &entry;
   }
   if (found == nullptr)
@@ -99,7 +112,9 @@ Result<std::pair<std::string, Config>> root_disk(const Devices& expanded) {
 Result<> check(const Instance& i) {
   VIRGA_CHECK(check_instance_name(i.name));
   VIRGA_CHECK(check_description(i.description));
-  if (i.architecture != "x86_64") return fail(Error(ErrorKind::unsupported, fmt::format("architecture '{}' is not this host's, x86_64", i.architecture)).with_field("architecture"));
+  if (i.architecture != "x86_64")
+    return fail(Error(ErrorKind::unsupported, fmt::format("architecture '{}' is not this host's, x86_64", i.architecture))
+                    .with_field("architecture"));
   VIRGA_CHECK(check_config(i.config, i.type, true));
   VIRGA_CHECK(check_config(i.expanded_config, i.type, true));
   VIRGA_CHECK(check_devices(i.devices, i.type));

@@ -1,5 +1,5 @@
-// An instance: what a user configured, what the daemon keeps about it, and the status it has now. Services hand out immutable snapshots
-// (std::shared_ptr<const Instance>); every change, of status too, makes a new one.
+// An instance: what a user configured, what the daemon keeps about it, and the status it has now. Services hand out immutable
+// snapshots (std::shared_ptr<const Instance>); every change, of status too, makes a new one.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 namespace virga {
 
 enum class InstanceStatus { stopped, running, frozen, starting, stopping, error };
-std::string_view to_string(InstanceStatus status) noexcept;    ///< "Stopped", "Running", ... as the API says it
-int status_code(InstanceStatus status) noexcept;               ///< 102, 103, 110, 106, 107, 112
+std::string_view to_string(InstanceStatus status) noexcept;  ///< "Stopped", "Running", ... as the API says it
+int status_code(InstanceStatus status) noexcept;             ///< 102, 103, 110, 106, 107, 112
 
 struct Instance {
   // Stored.
@@ -30,11 +30,11 @@ struct Instance {
   WallTime created_at{};
   WallTime last_used_at{};
   std::vector<std::string> profiles;
-  Config config;                      ///< the instance's own, volatile.* and image.* included
-  Devices devices;                    ///< the instance's own
-  std::string image;                  ///< fingerprint the root was made from; empty: none
-  std::string pool;                   ///< where its root volume is
-  std::uint32_t id_base = 0;          ///< first host id of its own range
+  Config config;              ///< the instance's own, volatile.* and image.* included
+  Devices devices;            ///< the instance's own
+  std::string image;          ///< fingerprint the root was made from; empty: none
+  std::string pool;           ///< where its root volume is
+  std::uint32_t id_base = 0;  ///< first host id of its own range
   std::int64_t revision = 0;
 
   // Derived, kept here so that a list needs nothing else.

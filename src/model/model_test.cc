@@ -8,11 +8,13 @@ namespace {
 
 TEST(Names, OnlyWhatIsSafeEverywhere) {
   for (auto ok : {"web", "db-1", "A", "x9"}) EXPECT_TRUE(check_instance_name(ok)) << ok;
-  for (auto bad : {"", "-web", "web-", "1web", "a/b", "..", "a.b", "a b", "$(id)", "a\nb", "-rf"}) EXPECT_FALSE(check_instance_name(bad)) << bad;
+  for (auto bad : {"", "-web", "web-", "1web", "a/b", "..", "a.b", "a b", "$(id)", "a\nb", "-rf"})
+    EXPECT_FALSE(check_instance_name(bad)) << bad;
   EXPECT_FALSE(check_instance_name(std::string(64, 'a')));
   EXPECT_EQ(check_instance_name("a/b").error().field(), "name");
   for (auto ok : {"debian/12", "tiny", "a:b"}) EXPECT_TRUE(check_alias_name(ok)) << ok;
-  for (auto bad : {"", "/x", "x/", "a/../b", "a b", "-x", "a//b", "x'", "a\u202eb", "\u200b", "a\u0085"}) EXPECT_FALSE(check_alias_name(bad)) << bad;
+  for (auto bad : {"", "/x", "x/", "a/../b", "a b", "-x", "a//b", "x'", "a\u202eb", "\u200b", "a\u0085"})
+    EXPECT_FALSE(check_alias_name(bad)) << bad;
   for (auto bad : {"", "..", ".x", "a/b", "-x"}) EXPECT_FALSE(check_object_name("pool", bad)) << bad;
 }
 
@@ -36,7 +38,8 @@ TEST(Devices, AreCheckedByTypeAndOption) {
   ASSERT_FALSE(r);
   EXPECT_EQ(r.error().field(), "devices.root.sizes");
   EXPECT_FALSE(check_devices({{"g", {{"type", "gpu"}}}}, std::nullopt));
-  EXPECT_FALSE(check_devices({{"eth0", {{"type", "nic"}, {"network", "n"}, {"hwaddr", "01:00:00:00:00:00"}}}}, std::nullopt)) << "multicast";
+  EXPECT_FALSE(check_devices({{"eth0", {{"type", "nic"}, {"network", "n"}, {"hwaddr", "01:00:00:00:00:00"}}}}, std::nullopt))
+      << "multicast";
   EXPECT_FALSE(check_devices({{"eth0", {{"type", "nic"}}}}, std::nullopt));
   EXPECT_TRUE(check_devices({{"eth0", {{"type", "none"}}}}, std::nullopt));
 }
@@ -63,7 +66,8 @@ TEST(Expansion, LaterProfilesWinAndNoneTakesAway) {
 
 TEST(Instance, DocumentRoundTrip) {
   Instance i;
-  i.project = "default", i.name = "web", i.uuid = "u", i.type = InstanceType::virtual_machine, i.profiles = {"default"}, i.id_base = 1'000'000;
+  i.project = "default", i.name = "web", i.uuid = "u", i.type = InstanceType::virtual_machine, i.profiles = {"default"},
+  i.id_base = 1'000'000;
   i.created_at = *parse_time("2026-01-31T12:00:00Z");
   auto back = decode_instance(encode(i));
   ASSERT_TRUE(back) << back.error().text();

@@ -8,9 +8,15 @@
 namespace virga {
 namespace {
 
-bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool digit(char c) { return c >= '0' && c <= '9'; }
-bool one_of(char c, std::string_view set) { return set.find(c) != std::string_view::npos; }
+bool letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+bool digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool one_of(char c, std::string_view set) {
+  return set.find(c) != std::string_view::npos;
+}
 
 /// Characters that make a text look like another one: controls beyond ASCII (U+0080 to U+009F), marks that turn the direction of
 /// writing, and what has no width. In UTF-8.
@@ -40,32 +46,44 @@ Result<> check_instance_name(std::string_view name) {
   const bool ok = !name.empty() && name.size() <= 63 && letter(name.front()) && name.back() != '-' &&
                   std::all_of(name.begin(), name.end(), [](char c) { return letter(c) || digit(c) || c == '-'; });
   if (ok) return {};
-  return invalid("name", fmt::format("invalid instance name '{}': use 1 to 63 letters, digits and dashes, begin with a letter and do not end with a dash", shown(name)));
+  return invalid(
+      "name",
+      fmt::format(
+          "invalid instance name '{}': use 1 to 63 letters, digits and dashes, begin with a letter and do not end with a dash",
+          shown(name)));
 }
 
 Result<> check_object_name(std::string_view noun, std::string_view name) {
   const bool ok = !name.empty() && name.size() <= 63 && (letter(name.front()) || digit(name.front())) &&
                   std::all_of(name.begin(), name.end(), [](char c) { return letter(c) || digit(c) || one_of(c, "._-"); });
   if (ok) return {};
-  return invalid("name", fmt::format("invalid {} name '{}': use 1 to 63 letters, digits, '.', '_' and '-', and begin with a letter or digit", noun, shown(name)));
+  return invalid(
+      "name", fmt::format("invalid {} name '{}': use 1 to 63 letters, digits, '.', '_' and '-', and begin with a letter or digit",
+                          noun, shown(name)));
 }
 
 Result<> check_interface_name(std::string_view field, std::string_view name) {
   const bool ok = name.size() >= 2 && name.size() <= 15 && letter(name.front()) &&
                   std::all_of(name.begin(), name.end(), [](char c) { return letter(c) || digit(c) || one_of(c, "._-"); });
   if (ok) return {};
-  return invalid(std::string(field), fmt::format("invalid interface name '{}': use 2 to 15 letters, digits, '.', '_' and '-', and begin with a letter", shown(name)));
+  return invalid(std::string(field),
+                 fmt::format("invalid interface name '{}': use 2 to 15 letters, digits, '.', '_' and '-', and begin with a letter",
+                             shown(name)));
 }
 
 Result<> check_device_name(std::string_view name) {
   const bool ok = !name.empty() && name.size() <= 64 && name != "." && name != ".." && name.front() != '-' &&
                   std::all_of(name.begin(), name.end(), [](char c) { return letter(c) || digit(c) || one_of(c, "._-:"); });
   if (ok) return {};
-  return invalid("devices", fmt::format("invalid device name '{}': use 1 to 64 letters, digits, '.', '_', '-' and ':', and do not begin with '-'", shown(name)));
+  return invalid(
+      "devices",
+      fmt::format("invalid device name '{}': use 1 to 64 letters, digits, '.', '_', '-' and ':', and do not begin with '-'",
+                  shown(name)));
 }
 
 Result<> check_alias_name(std::string_view name) {
-  bool ok = !name.empty() && name.size() <= 200 && name.front() != '/' && name.back() != '/' && name.front() != '-' && !deceives(name);
+  bool ok =
+      !name.empty() && name.size() <= 200 && name.front() != '/' && name.back() != '/' && name.front() != '-' && !deceives(name);
   for (char c : name) ok = ok && static_cast<unsigned char>(c) > 0x20 && c != 0x7f && !one_of(c, "\"'\\`$%?#&;<>|*");
   std::size_t at = 0;
   while (ok && at <= name.size()) {
@@ -75,7 +93,9 @@ Result<> check_alias_name(std::string_view name) {
     at = end + 1;
   }
   if (ok) return {};
-  return invalid("name", fmt::format("invalid image alias '{}': use 1 to 200 characters such as 'debian/12', without blanks or quotes", shown(name)));
+  return invalid(
+      "name",
+      fmt::format("invalid image alias '{}': use 1 to 200 characters such as 'debian/12', without blanks or quotes", shown(name)));
 }
 
 Result<> check_description(std::string_view text) {

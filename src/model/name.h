@@ -8,9 +8,11 @@
 
 namespace virga {
 
-/// Instances: 1 to 63 letters, digits and dashes; begins with a letter, does not end with a dash: a host name. Errors: invalid, field "name".
+/// Instances: 1 to 63 letters, digits and dashes; begins with a letter, does not end with a dash: a host name. Errors: invalid,
+/// field "name".
 Result<> check_instance_name(std::string_view name);
-/// Profiles, pools, projects, volumes: 1 to 63 letters, digits, '.', '_' and '-'; begins with a letter or digit. `noun` is for the message.
+/// Profiles, pools, projects, volumes: 1 to 63 letters, digits, '.', '_' and '-'; begins with a letter or digit. `noun` is for the
+/// message.
 Result<> check_object_name(std::string_view noun, std::string_view name);
 /// Network interfaces on the host: 2 to 15 letters, digits, '.', '_' and '-'; begins with a letter.
 Result<> check_interface_name(std::string_view field, std::string_view name);

@@ -5,7 +5,11 @@
 namespace virga {
 
 json::object encode(const Profile& p) {
-  return {{"project", p.project}, {"name", p.name}, {"description", p.description}, {"config", to_json(p.config)}, {"devices", to_json(p.devices)}};
+  return {{"project", p.project},
+          {"name", p.name},
+          {"description", p.description},
+          {"config", to_json(p.config)},
+          {"devices", to_json(p.devices)}};
 }
 
 Result<Profile> decode_profile(const json::object& document) {

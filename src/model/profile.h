@@ -17,7 +17,7 @@ struct Profile {
   std::string description;
   Config config;
   Devices devices;
-  std::int64_t revision = 0;      ///< of the document; not part of its text
+  std::int64_t revision = 0;  ///< of the document; not part of its text
 };
 
 /// The document as the store keeps it.

@@ -14,29 +14,44 @@
 
 namespace virga {
 
-using Revision = std::int64_t;   ///< grows by one with each commit; 0 means "absent"
+using Revision = std::int64_t;  ///< grows by one with each commit; 0 means "absent"
 
 struct Document {
   std::string key;
-  std::string value;             ///< JSON text
-  Revision revision = 0;         ///< of the commit that wrote it
+  std::string value;      ///< JSON text
+  Revision revision = 0;  ///< of the commit that wrote it
 };
 
 struct Transaction {
-  struct Compare { std::string key; Revision revision; };   ///< the document's revision must be this (0: it must be absent)
-  struct Put { std::string key; std::string value; };
+  struct Compare {
+    std::string key;
+    Revision revision;
+  };  ///< the document's revision must be this (0: it must be absent)
+  struct Put {
+    std::string key;
+    std::string value;
+  };
   std::vector<Compare> compares;
   std::vector<Put> puts;
-  std::vector<std::string> deletes;   ///< absent is success
+  std::vector<std::string> deletes;  ///< absent is success
 
-  Transaction& expect(std::string key, Revision revision) { compares.push_back({std::move(key), revision}); return *this; }
-  Transaction& put(std::string key, std::string value) { puts.push_back({std::move(key), std::move(value)}); return *this; }
-  Transaction& erase(std::string key) { deletes.push_back(std::move(key)); return *this; }
+  Transaction& expect(std::string key, Revision revision) {
+    compares.push_back({std::move(key), revision});
+    return *this;
+  }
+  Transaction& put(std::string key, std::string value) {
+    puts.push_back({std::move(key), std::move(value)});
+    return *this;
+  }
+  Transaction& erase(std::string key) {
+    deletes.push_back(std::move(key));
+    return *this;
+  }
 };
 
 struct Change {
   std::string key;
-  std::optional<std::string> value;   ///< absent: deleted
+  std::optional<std::string> value;  ///< absent: deleted
   Revision revision = 0;
 };
 

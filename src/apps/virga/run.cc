@@ -7,8 +7,8 @@
 #include "apps/virga/app.h"
 #include "apps/virga/commands.h"
 #include "apps/virga/text.h"
-#include "base/version.h"
 #include "base/log.h"
+#include "base/version.h"
 
 namespace virga::cli {
 namespace {

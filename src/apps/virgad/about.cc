@@ -43,13 +43,18 @@ json::object memory() {
     values[key] = std::strtoull(std::string(value).c_str(), nullptr, 10) * 1024;
   }
   const auto total = values["MemTotal"], available = values["MemAvailable"];
-  return {{"total", total}, {"used", total > available ? total - available : 0}, {"hugepages_size", values["Hugepagesize"]}, {"hugepages_total", values["HugePages_Total"] / 1024 * values["Hugepagesize"]}, {"hugepages_used", 0}, {"nodes", json::array{}}};
+  return {{"total", total},
+          {"used", total > available ? total - available : 0},
+          {"hugepages_size", values["Hugepagesize"]},
+          {"hugepages_total", values["HugePages_Total"] / 1024 * values["Hugepagesize"]},
+          {"hugepages_used", 0},
+          {"nodes", json::array{}}};
 }
 
 json::object processors(const std::string& architecture) {
   struct Socket {
     std::string vendor, name;
-    std::map<std::uint64_t, std::set<std::uint64_t>> cores;   // core id to thread numbers
+    std::map<std::uint64_t, std::set<std::uint64_t>> cores;  // core id to thread numbers
   };
   std::map<std::uint64_t, Socket> sockets;
   std::uint64_t thread = 0, core = 0, socket = 0, total = 0;
@@ -78,7 +83,8 @@ json::object processors(const std::string& architecture) {
     json::array cores;
     for (const auto& [id, threads] : s.cores) {
       json::array numbers;
-      for (auto t : threads) numbers.push_back({{"id", t}, {"thread", numbers.size()}, {"online", true}, {"numa_node", 0}, {"isolated", false}});
+      for (auto t : threads)
+        numbers.push_back({{"id", t}, {"thread", numbers.size()}, {"online", true}, {"numa_node", 0}, {"isolated", false}});
       cores.push_back({{"core", id}, {"die", 0}, {"threads", std::move(numbers)}});
     }
     list.push_back({{"socket", number}, {"vendor", s.vendor}, {"name", s.name}, {"cores", std::move(cores)}});
@@ -105,7 +111,9 @@ api::About describe_host(std::vector<std::pair<std::string, std::string>> driver
     if (key == "VERSION_ID") about.os_version = value;
   }
   about.compute_drivers = std::move(drivers);
-  about.resources = [architecture = about.kernel_architecture] { return json::object{{"cpu", processors(architecture)}, {"memory", memory()}}; };
+  about.resources = [architecture = about.kernel_architecture] {
+    return json::object{{"cpu", processors(architecture)}, {"memory", memory()}};
+  };
   return about;
 }
 

@@ -1,7 +1,6 @@
 #include "apps/virgad/daemon.h"
 
 #include <fmt/format.h>
-
 #include <grp.h>
 #include <unistd.h>
 
@@ -68,7 +67,7 @@ struct Daemon::Parts {
   std::unique_ptr<api::Api> api;
   std::unique_ptr<http::Server> http, https;
   std::vector<std::unique_ptr<http::Server>> old_https;
-  std::string https_wanted, https_address;      // as asked for, and as bound
+  std::string https_wanted, https_address;  // as asked for, and as bound
   TaskGroup tasks;
 
   std::string libexec(const char* program) const { return options.libexec_dir + "/" + program; }
@@ -84,15 +83,21 @@ struct Daemon::Parts {
 
 namespace {
 
-Task<> stop_server(http::Server& server) { co_await server.stop(); }
+Task<> stop_server(http::Server& server) {
+  co_await server.stop();
+}
 
 /// Members of the group may use the socket; without one only root may.
 Result<> give_to_group(const std::string& socket, const std::string& group) {
   if (group.empty()) return {};
   errno = 0;
   const auto* entry = ::getgrnam(group.c_str());
-  if (entry == nullptr) return fail(Error(ErrorKind::invalid, fmt::format("group '{}' does not exist", group)).with_field("group").with_hint(fmt::format("groupadd --system {}", group)));
-  if (::chown(socket.c_str(), 0, entry->gr_gid) != 0) return fail_errno(errno, fmt::format("give '{}' to group '{}'", socket, group));
+  if (entry == nullptr)
+    return fail(Error(ErrorKind::invalid, fmt::format("group '{}' does not exist", group))
+                    .with_field("group")
+                    .with_hint(fmt::format("groupadd --system {}", group)));
+  if (::chown(socket.c_str(), 0, entry->gr_gid) != 0)
+    return fail_errno(errno, fmt::format("give '{}' to group '{}'", socket, group));
   return {};
 }
 
@@ -129,7 +134,11 @@ Task<Result<>> Daemon::Parts::make_drivers() {
   } else {
     // Names of shared things of the host (control groups, rules) carry the daemon's own tag, so that two daemons never meet.
     const std::string tag = server->identity().uuid.substr(0, 8);
-    compute::OciOptions oci{.shim_program = libexec("virga-shim"), .run_root = options.state_dir + "/oci", .cgroup_tag = tag, .pool = blocking, .executor = executor};
+    compute::OciOptions oci{.shim_program = libexec("virga-shim"),
+                            .run_root = options.state_dir + "/oci",
+                            .cgroup_tag = tag,
+                            .pool = blocking,
+                            .executor = executor};
     VIRGA_CO_TRY(containers, co_await compute::open_oci_driver(std::move(oci)));
     compute::QemuOptions qemu{.shim_program = libexec("virga-shim"), .cgroup_tag = tag, .pool = blocking, .executor = executor};
     VIRGA_CO_TRY(vms, co_await compute::open_qemu_driver(std::move(qemu)));
@@ -156,19 +165,25 @@ void Daemon::Parts::make_services() {
   } else {
     storage_drivers["dir"] = [this](std::string source) { return storage::make_dir_driver(std::move(source), blocking); };
   }
-  pools = std::make_unique<engine::Pools>(engine::Pools::Parts{*store, *journal, *operations, *events, std::move(storage_drivers), options.state_dir}, executor);
-  networks = std::make_unique<engine::Networks>(engine::Networks::Parts{*store, *journal, *operations, *events, *network, options.state_dir}, executor);
+  pools = std::make_unique<engine::Pools>(
+      engine::Pools::Parts{*store, *journal, *operations, *events, std::move(storage_drivers), options.state_dir}, executor);
+  networks = std::make_unique<engine::Networks>(
+      engine::Networks::Parts{*store, *journal, *operations, *events, *network, options.state_dir}, executor);
   images = std::make_unique<engine::Images>(
-      engine::Images::Parts{*store, *journal, *operations, *events, *reader, *files, clock, [this](const std::string& project) { return projects->images_of(project).value_or(project); },
+      engine::Images::Parts{*store, *journal, *operations, *events, *reader, *files, clock,
+                            [this](const std::string& project) { return projects->images_of(project).value_or(project); },
                             [this] { return pools->open_drivers(); }},
       executor);
   instances = std::make_unique<engine::Instances>(
-      engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images, *containers, *vms, clock, options.state_dir, io::boot_id()}, executor);
+      engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,
+                               *containers, *vms, clock, options.state_dir, io::boot_id()},
+      executor);
 }
 
 /// Who uses what: services ask each other only through these.
 void Daemon::Parts::connect_services() {
-  projects->set_companions({[this](const Project& p, Transaction& t) { profiles->project_made(p, t); }, [this](const Project& p, Transaction& t) { profiles->project_gone(p, t); }});
+  projects->set_companions({[this](const Project& p, Transaction& t) { profiles->project_made(p, t); },
+                            [this](const Project& p, Transaction& t) { profiles->project_gone(p, t); }});
   projects->set_usage([this](std::string_view project) {
     auto urls = instances->users_of_project(std::string(project));
     for (const auto& image : images->list(std::string(project)))
@@ -177,10 +192,14 @@ void Daemon::Parts::connect_services() {
       if (profile->name != "default") urls.push_back(engine::profile_url(profile->project, profile->name));
     return urls;
   });
-  profiles->set_usage([this](std::string_view project, std::string_view name) { return instances->users_of_profile(std::string(project), std::string(name)); });
+  profiles->set_usage([this](std::string_view project, std::string_view name) {
+    return instances->users_of_profile(std::string(project), std::string(name));
+  });
   profiles->set_policy([this](const Profile& next) { return instances->check_profile(next); });
   profiles->on_change([this](const std::string& project, const std::string& name) { instances->profile_changed(project, name); });
-  profiles->on_rename([this](const Profile& old, const std::string& new_name, Transaction& t) { return instances->rename_profile(old, new_name, t); });
+  profiles->on_rename([this](const Profile& old, const std::string& new_name, Transaction& t) {
+    return instances->rename_profile(old, new_name, t);
+  });
   auto profiles_with = [this](const char* type, const char* option, const std::string& value) {
     std::vector<std::string> urls;
     for (const auto& profile : profiles->list())
@@ -219,7 +238,8 @@ Task<Result<>> Daemon::Parts::listen() {
   auto about = describe_host({{containers->info().name, containers->info().version}, {vms->info().name, vms->info().version}});
   about.socket_is_shared = !options.group.empty();
   about.addresses = [this] { return https_address.empty() ? std::vector<std::string>() : reachable_addresses(https_address); };
-  api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances, *certificates, *server, std::move(about)});
+  api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
+                                                 *certificates, *server, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   VIRGA_CO_CHECK(http->listen_unix(options.socket, 0660));
   VIRGA_CO_CHECK(give_to_group(options.socket, options.group));
@@ -241,7 +261,9 @@ std::string Daemon::Parts::wanted_https(const engine::ServerConfig& config) cons
   if (!options.https.empty()) return options.https;
   auto address = config.https_address();
   if (!address) return {};
-  const auto host = address->host.empty() ? std::string("[::]") : address->host.find(':') != std::string::npos ? "[" + address->host + "]" : address->host;
+  const auto host = address->host.empty()                          ? std::string("[::]")
+                    : address->host.find(':') != std::string::npos ? "[" + address->host + "]"
+                                                                   : address->host;
   return fmt::format("{}:{}", host, address->port);
 }
 

@@ -1,5 +1,5 @@
-// The wiring: which concrete store, drivers and services virgad consists of, and the order in which they begin and end. The only place that
-// names concrete classes.
+// The wiring: which concrete store, drivers and services virgad consists of, and the order in which they begin and end. The only
+// place that names concrete classes.
 #pragma once
 
 #include <memory>

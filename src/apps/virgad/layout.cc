@@ -16,7 +16,14 @@ Result<> make_layout(const std::string& state_dir) {
   std::error_code ec;
   std::filesystem::create_directories(std::filesystem::path(state_dir).parent_path(), ec);
   VIRGA_CHECK(io::make_directory(state_dir, 0711));
-  for (const auto& [name, mode] : {std::pair{"storage-pools", 0711u}, {"images", 0700u}, {"run", 0711u}, {"logs", 0700u}, {"networks", 0711u}, {"backups", 0700u}, {"devices", 0711u}, {"oci", 0711u}})
+  for (const auto& [name, mode] : {std::pair{"storage-pools", 0711u},
+                                   {"images", 0700u},
+                                   {"run", 0711u},
+                                   {"logs", 0700u},
+                                   {"networks", 0711u},
+                                   {"backups", 0700u},
+                                   {"devices", 0711u},
+                                   {"oci", 0711u}})
     VIRGA_CHECK(io::make_directory(state_dir + "/" + name, mode));
   return {};
 }
@@ -26,7 +33,8 @@ Result<io::UniqueFd> lock_state_dir(const std::string& state_dir) {
   VIRGA_TRY(auto fd, io::open_path(path, O_RDWR | O_CREAT));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail_errno(errno, fmt::format("lock '{}'", path));
-    return fail(Error(ErrorKind::busy, fmt::format("another virgad serves '{}'", state_dir)).with_hint("stop it first, or choose another --state-dir"));
+    return fail(Error(ErrorKind::busy, fmt::format("another virgad serves '{}'", state_dir))
+                    .with_hint("stop it first, or choose another --state-dir"));
   }
   return fd;
 }

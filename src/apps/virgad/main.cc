@@ -8,7 +8,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
 #include <cstdio>
 #include <cstdlib>
 
@@ -59,7 +58,8 @@ int main(int argc, char** argv) {
   if (!*options) return 0;
   log::configure((*options)->debug ? log::Level::debug : (*options)->verbose ? log::Level::info : log::Level::warn);
   if (::geteuid() != 0 && !(*options)->fake_drivers)
-    return complain(Error(ErrorKind::denied, "virgad needs root: it makes namespaces, mounts and bridges").with_hint("run it with sudo"));
+    return complain(
+        Error(ErrorKind::denied, "virgad needs root: it makes namespaces, mounts and bridges").with_hint("run it with sudo"));
   ::umask(0077);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);

@@ -1,7 +1,6 @@
 #include "apps/virgad/options.h"
 
 #include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <filesystem>
 
@@ -16,7 +15,8 @@ Result<std::optional<Options>> parse_options(int argc, char** argv) {
       "Everything it writes lies below the state directory, so that several run side by side.\n"
       "Guests run on when it ends, and are found again when it starts.",
       "virgad"};
-  app.add_option("--state-dir", o.state_dir, "Directory for everything: store, images, pools, sockets, logs")->capture_default_str();
+  app.add_option("--state-dir", o.state_dir, "Directory for everything: store, images, pools, sockets, logs")
+      ->capture_default_str();
   app.add_option("--socket", o.socket, "Path of the API's unix socket (default: unix.socket in the state directory)");
   app.add_option("--https", o.https, "Also serve the API on ADDRESS:PORT with TLS 1.3, for clients in the trust store");
   app.add_option("--group", o.group, "Group whose members may use the unix socket (default: root only)");

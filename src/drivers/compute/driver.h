@@ -1,5 +1,5 @@
-// What virga asks of something that runs guests. Ten calls, and capabilities that may be null. Typed specs only: a driver never sees
-// the API's string maps, the store or the engine. All calls run on the event loop and are idempotent where it says so.
+// What virga asks of something that runs guests. Ten calls, and capabilities that may be null. Typed specs only: a driver never
+// sees the API's string maps, the store or the engine. All calls run on the event loop and are idempotent where it says so.
 //
 // A guest's life, as the engine drives it:
 //   create()  everything but running: the container's init waits with its namespaces made, QEMU's processors are stopped
@@ -44,82 +44,86 @@ struct Nic {
 
 enum class DiskFormat { raw, qcow2 };
 struct Disk {
-  std::string device;      ///< device name in the configuration: root
+  std::string device;  ///< device name in the configuration: root
   std::string path;
   DiskFormat format = DiskFormat::qcow2;
   bool readonly = false;
-  std::string backing = {};  ///< the read-only qcow2 image below a qcow2 disk, empty: none. Names in disk headers are never followed
+  std::string backing =
+      {};  ///< the read-only qcow2 image below a qcow2 disk, empty: none. Names in disk headers are never followed
 };
 
-struct DirectBoot {        ///< kernel and initrd given by the image: no firmware time
+struct DirectBoot {  ///< kernel and initrd given by the image: no firmware time
   std::string kernel;
   std::string initrd;
   std::string command_line;
 };
-struct FirmwareBoot {      ///< OVMF; the variables file belongs to the guest
-  std::string variables;   ///< path; created from the firmware's template at first start
+struct FirmwareBoot {     ///< OVMF; the variables file belongs to the guest
+  std::string variables;  ///< path; created from the firmware's template at first start
   bool secure_boot = false;
 };
 
 struct GuestSpec {
-  std::string id;          ///< the instance's UUID: names every resource of the guest
+  std::string id;  ///< the instance's UUID: names every resource of the guest
   std::string project;
-  std::string name;        ///< host name, and what people see in ps
+  std::string name;  ///< host name, and what people see in ps
   Kind kind = Kind::container;
-  std::string run_dir;     ///< exists, mode 0711, empty or of an earlier run of the same guest
-  std::string log_dir;     ///< exists; console.log, qemu.log or init.log go here
+  std::string run_dir;  ///< exists, mode 0711, empty or of an earlier run of the same guest
+  std::string log_dir;  ///< exists; console.log, qemu.log or init.log go here
   IdRange ids;
-  std::optional<std::uint32_t> cpus;             ///< absent: all (container), 1 (VM)
-  std::optional<Bytes> memory;                   ///< absent: all (container), 1 GiB (VM)
-  std::optional<std::uint64_t> processes;        ///< containers
+  std::optional<std::uint32_t> cpus;       ///< absent: all (container), 1 (VM)
+  std::optional<Bytes> memory;             ///< absent: all (container), 1 GiB (VM)
+  std::optional<std::uint64_t> processes;  ///< containers
   bool nesting = false;
   std::map<std::string, std::string> environment;  ///< containers: of init
-  std::string rootfs;                            ///< containers: the mounted root
-  std::vector<Disk> disks;                       ///< VMs: the first is the root
+  std::string rootfs;                              ///< containers: the mounted root
+  std::vector<Disk> disks;                         ///< VMs: the first is the root
   std::vector<Nic> nics;
-  std::optional<DirectBoot> direct_boot;         ///< VMs
-  std::optional<FirmwareBoot> firmware;          ///< VMs: used when direct_boot is absent
+  std::optional<DirectBoot> direct_boot;  ///< VMs
+  std::optional<FirmwareBoot> firmware;   ///< VMs: used when direct_boot is absent
 };
 
 /// What a driver would run, made without effects: tests compare it with golden files.
 struct LaunchPlan {
   std::vector<std::string> argv;
-  json::value config;      ///< the OCI configuration; null for QEMU
+  json::value config;  ///< the OCI configuration; null for QEMU
 };
 
 enum class State { absent, created, running, paused, stopped };
 struct GuestStatus {
   State state = State::absent;
-  pid_t pid = -1;                  ///< of the container's init or of QEMU
-  std::uint64_t start_time = 0;    ///< clock ticks since boot
+  pid_t pid = -1;                ///< of the container's init or of QEMU
+  std::uint64_t start_time = 0;  ///< clock ticks since boot
 };
 
 /// Counters of a running guest; what a driver cannot know stays absent.
 struct GuestStats {
-  std::int64_t processes = -1;             ///< -1: unknown
+  std::int64_t processes = -1;  ///< -1: unknown
   std::uint64_t cpu_ns = 0;
   Bytes memory_used = 0;
   Bytes memory_peak = 0;
   Bytes memory_total = 0;
   Bytes swap_used = 0;
-  struct Address { std::string family, address, netmask, scope; };
+  struct Address {
+    std::string family, address, netmask, scope;
+  };
   struct Interface {
     std::string name, host_name, mac, state, type;
     std::uint32_t mtu = 0;
-    std::uint64_t bytes_in = 0, bytes_out = 0, packets_in = 0, packets_out = 0, errors_in = 0, errors_out = 0, dropped_in = 0, dropped_out = 0;
+    std::uint64_t bytes_in = 0, bytes_out = 0, packets_in = 0, packets_out = 0, errors_in = 0, errors_out = 0, dropped_in = 0,
+                  dropped_out = 0;
     std::vector<Address> addresses;
   };
-  std::vector<Interface> interfaces;       ///< as the guest sees them
+  std::vector<Interface> interfaces;                           ///< as the guest sees them
   std::string os_name, os_version, kernel_version, host_name;  ///< from the agent or the namespace; empty: unknown
 };
 
 struct ExecSpec {
   std::vector<std::string> command;
   std::map<std::string, std::string> environment;
-  std::string cwd;                          ///< empty: the user's home
+  std::string cwd;  ///< empty: the user's home
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  bool interactive = false;                 ///< a pseudo-terminal; standard error joins standard output
+  bool interactive = false;  ///< a pseudo-terminal; standard error joins standard output
   std::uint16_t columns = 80;
   std::uint16_t rows = 24;
 };
@@ -149,8 +153,8 @@ class ExecOps {
 };
 
 struct DriverInfo {
-  std::string name;              ///< "qemu", "oci", "fake"
-  std::string version;           ///< of the program behind it
+  std::string name;     ///< "qemu", "oci", "fake"
+  std::string version;  ///< of the program behind it
   Kind kind = Kind::container;
   std::vector<std::string> warnings;  ///< what `virga admin doctor` shows, with remedies
 };
@@ -158,7 +162,7 @@ struct DriverInfo {
 /// A guest ended without stop(): on its own, killed by somebody, or because it asked for a reboot.
 struct GuestEvent {
   std::string id;
-  bool reboot = false;           ///< the guest asked to be started again (containers; QEMU resets by itself)
+  bool reboot = false;  ///< the guest asked to be started again (containers; QEMU resets by itself)
   int exit_code = 0;
 };
 

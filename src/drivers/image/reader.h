@@ -1,5 +1,5 @@
-// What virga asks of something that reads images. Everything in an image is hostile: the real reader runs each call in a confined worker
-// process, and what comes back is checked as a stranger's answer.
+// What virga asks of something that reads images. Everything in an image is hostile: the real reader runs each call in a confined
+// worker process, and what comes back is checked as a stranger's answer.
 #pragma once
 
 #include <cstdint>
@@ -45,10 +45,10 @@ struct Limits {
 };
 
 struct UnpackRequest {
-  std::string metadata_file;       ///< the unified tarball, or the metadata tarball of a split image
-  std::string rootfs_file;         ///< of a split image: tarball, squashfs or qcow2; empty: unified
-  std::string into;                ///< existing empty directory inside a pool; the result is `rootfs/` or `disk.qcow2`, `metadata.yaml`,
-                                   ///< `templates/`, and for direct boot `kernel`, `initrd`, `cmdline`
+  std::string metadata_file;  ///< the unified tarball, or the metadata tarball of a split image
+  std::string rootfs_file;    ///< of a split image: tarball, squashfs or qcow2; empty: unified
+  std::string into;           ///< existing empty directory inside a pool; the result is `rootfs/` or `disk.qcow2`, `metadata.yaml`,
+                              ///< `templates/`, and for direct boot `kernel`, `initrd`, `cmdline`
   Limits limits;
 };
 

@@ -16,37 +16,42 @@
 
 namespace virga::network {
 
-struct StaticLease {             ///< an address virga gave to a NIC
+struct StaticLease {  ///< an address virga gave to a NIC
   std::string mac;
-  std::string ipv4;              ///< empty: none
-  std::string ipv6;              ///< empty: none
-  std::string host_name;         ///< instance name; answered by DNS
+  std::string ipv4;       ///< empty: none
+  std::string ipv6;       ///< empty: none
+  std::string host_name;  ///< instance name; answered by DNS
 };
 
 struct BridgeSpec {
-  std::string id;                ///< names the network's resources in tables: project-free network name
-  std::string bridge;            ///< interface name, at most 15 bytes
-  std::string ipv4_cidr;         ///< the bridge's own address "10.1.2.1/24"; empty: no IPv4
+  std::string id;         ///< names the network's resources in tables: project-free network name
+  std::string bridge;     ///< interface name, at most 15 bytes
+  std::string ipv4_cidr;  ///< the bridge's own address "10.1.2.1/24"; empty: no IPv4
   bool ipv4_nat = true;
   bool ipv4_dhcp = true;
-  std::string ipv6_cidr;         ///< "fd42:...::1/64"; empty: no IPv6
+  std::string ipv6_cidr;  ///< "fd42:...::1/64"; empty: no IPv6
   bool ipv6_nat = true;
-  bool ipv6_dhcp = true;         ///< router advertisements with stateless DHCPv6
+  bool ipv6_dhcp = true;  ///< router advertisements with stateless DHCPv6
   std::string dns_domain = "virga";
   std::uint32_t mtu = 1500;
-  std::string state_dir;         ///< exists; dnsmasq's files go here
+  std::string state_dir;            ///< exists; dnsmasq's files go here
   std::vector<StaticLease> leases;  ///< all NICs on the network, running or not
 };
 
 /// Where a NIC goes.
-struct TapTarget { uid_t owner = 0; };           ///< a persistent tap that QEMU, running as `owner`, opens by name
-struct NamespaceTarget { pid_t pid = -1; std::string guest_name; };  ///< a veth pair with its other end in that process's network namespace
+struct TapTarget {
+  uid_t owner = 0;
+};  ///< a persistent tap that QEMU, running as `owner`, opens by name
+struct NamespaceTarget {
+  pid_t pid = -1;
+  std::string guest_name;
+};  ///< a veth pair with its other end in that process's network namespace
 
 struct NicSpec {
-  std::string guest_id;          ///< UUID of the instance
-  std::string host_name;         ///< interface name on the host; unique; at most 15 bytes
+  std::string guest_id;   ///< UUID of the instance
+  std::string host_name;  ///< interface name on the host; unique; at most 15 bytes
   std::string mac;
-  std::string ipv4;              ///< its addresses; empty: none. Only these may be used as source (filters on by default)
+  std::string ipv4;  ///< its addresses; empty: none. Only these may be used as source (filters on by default)
   std::string ipv6;
   std::uint32_t mtu = 1500;
   std::string bridge;
@@ -61,7 +66,9 @@ struct BridgeState {
   std::string mac;
   std::uint32_t mtu = 0;
   InterfaceCounters counters;
-  struct Address { std::string family, address, netmask, scope; };
+  struct Address {
+    std::string family, address, netmask, scope;
+  };
   std::vector<Address> addresses;
   std::vector<std::string> ports;
 };
@@ -76,7 +83,8 @@ class Driver {
   virtual Task<Result<>> apply(BridgeSpec spec) = 0;
   /// Takes the bridge and all that belongs to it away. Absent is success.
   virtual Task<Result<>> remove(BridgeSpec spec) = 0;
-  /// Creates the NIC and its anti-spoofing rules (rules before link up) and puts it on the bridge. An equal one that is there: success.
+  /// Creates the NIC and its anti-spoofing rules (rules before link up) and puts it on the bridge. An equal one that is there:
+  /// success.
   virtual Task<Result<>> plug_tap(NicSpec nic, TapTarget target) = 0;
   virtual Task<Result<>> plug_namespace(NicSpec nic, NamespaceTarget target) = 0;
   /// Absent is success.

@@ -20,8 +20,8 @@ enum class ContentType { filesystem, block };
 
 struct VolumeId {
   VolumeKind kind = VolumeKind::container;
-  std::string project;     ///< "default" is not part of paths; others appear as PROJECT_NAME
-  std::string name;        ///< instance name, image fingerprint or custom volume name; already validated
+  std::string project;  ///< "default" is not part of paths; others appear as PROJECT_NAME
+  std::string name;     ///< instance name, image fingerprint or custom volume name; already validated
   friend auto operator<=>(const VolumeId&, const VolumeId&) = default;
 };
 std::string to_string(const VolumeId& id);
@@ -37,7 +37,7 @@ Result<> check_id(const VolumeId& id);
 struct VolumeSpec {
   VolumeId id;
   ContentType content = ContentType::filesystem;
-  std::optional<Bytes> size;   ///< block: virtual size; filesystem: quota, where the driver can
+  std::optional<Bytes> size;  ///< block: virtual size; filesystem: quota, where the driver can
 };
 
 struct VolumeInfo {
@@ -50,21 +50,22 @@ struct Usage {
   std::optional<Bytes> total;
 };
 
-struct IdShift {             ///< show the volume's ids 0.. as base.. (a container's own range)
+struct IdShift {  ///< show the volume's ids 0.. as base.. (a container's own range)
   std::uint32_t base = 0;
   std::uint32_t count = 0;
 };
 
-struct DirectBoot {           ///< a kernel that the image brings along
-  std::string kernel;         ///< path
-  std::string initrd;         ///< path, empty: none
-  std::string command_line;   ///< one line of printable ASCII
+struct DirectBoot {          ///< a kernel that the image brings along
+  std::string kernel;        ///< path
+  std::string initrd;        ///< path, empty: none
+  std::string command_line;  ///< one line of printable ASCII
 };
 
 struct Attachment {
-  std::string path;          ///< filesystem: where the root is mounted; block: the file or device
-  bool qcow2 = false;        ///< block: qcow2 rather than raw
-  std::string backing = {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
+  std::string path;    ///< filesystem: where the root is mounted; block: the file or device
+  bool qcow2 = false;  ///< block: qcow2 rather than raw
+  std::string backing =
+      {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
   std::optional<DirectBoot> boot = {};  ///< block: where its image has a kernel; also when the image itself was deleted meanwhile
 };
 
@@ -72,7 +73,8 @@ struct Attachment {
 class ImageOps {
  public:
   virtual ~ImageOps() = default;
-  /// A private directory inside the pool to unpack into: files made there can be moved into place by publish(). Made fresh each time.
+  /// A private directory inside the pool to unpack into: files made there can be moved into place by publish(). Made fresh each
+  /// time.
   virtual Task<Result<std::string>> stage(std::string fingerprint) = 0;
   /// Moves what was staged into place as the image volume: DIR/rootfs/ (a tree with the image's own ids) or DIR/disk.qcow2.
   virtual Task<Result<>> publish(std::string fingerprint, ContentType content) = 0;
@@ -91,7 +93,7 @@ class CloneOps {
 };
 
 struct DriverInfo {
-  std::string name;          ///< "dir"
+  std::string name;  ///< "dir"
   std::string version;
   bool remote = false;
 };
@@ -104,8 +106,8 @@ class Driver {
   virtual Task<Result<>> open() = 0;
   /// Takes the pool's layout away. Errors: busy (volumes are in it).
   virtual Task<Result<>> destroy() = 0;
-  virtual Task<Result<>> create(VolumeSpec spec) = 0;      // a second equal call succeeds
-  virtual Task<Result<>> remove(VolumeId id) = 0;          // absent is success; detaches first
+  virtual Task<Result<>> create(VolumeSpec spec) = 0;             // a second equal call succeeds
+  virtual Task<Result<>> remove(VolumeId id) = 0;                 // absent is success; detaches first
   virtual Task<Result<>> rename(VolumeId from, VolumeId to) = 0;  // done already is success; must be detached
   virtual Task<Result<std::vector<VolumeInfo>>> list() = 0;
   /// Makes the volume usable on this host. Attached already is success with the same answer.

@@ -18,8 +18,11 @@ namespace {
 
 /// Two words and a number: a name that can be said aloud.
 std::string made_up_name() {
-  static constexpr std::array<std::string_view, 16> first{"amber", "brisk", "calm", "clear", "deft", "eager", "fleet", "gentle", "keen", "light", "merry", "plain", "quick", "sunny", "tidy", "warm"};
-  static constexpr std::array<std::string_view, 16> second{"cirrus", "drizzle", "finch", "harbor", "heron", "island", "lark", "maple", "meadow", "otter", "pebble", "river", "robin", "sparrow", "willow", "wren"};
+  static constexpr std::array<std::string_view, 16> first{"amber", "brisk", "calm",  "clear", "deft",  "eager", "fleet", "gentle",
+                                                          "keen",  "light", "merry", "plain", "quick", "sunny", "tidy",  "warm"};
+  static constexpr std::array<std::string_view, 16> second{"cirrus", "drizzle", "finch",  "harbor", "heron",  "island",
+                                                           "lark",   "maple",   "meadow", "otter",  "pebble", "river",
+                                                           "robin",  "sparrow", "willow", "wren"};
   const auto hex = random_hex(4);
   const auto n = std::stoul(hex, nullptr, 16);
   return fmt::format("{}-{}-{}", first[n & 15], second[(n >> 4) & 15], (n >> 8) % 1000);
@@ -45,7 +48,9 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
                      [this, instance]() -> Task<Result<>> {
                        VIRGA_CO_TRY(auto* storage, storage_of(*instance));
                        auto* clones = storage->clones();
-                       if (clones == nullptr) co_return fail(ErrorKind::unsupported, fmt::format("storage pool '{}' cannot make volumes from images", instance->pool));
+                       if (clones == nullptr)
+                         co_return fail(ErrorKind::unsupported,
+                                        fmt::format("storage pool '{}' cannot make volumes from images", instance->pool));
                        VIRGA_CO_TRY(auto spec, volume_spec(*instance));
                        co_return co_await clones->from_image(std::move(spec), instance->image);
                      },
@@ -95,7 +100,8 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   Config given = instance.config;
   std::erase_if(given, [](const auto& entry) { return entry.first.starts_with("image."); });
   VIRGA_CO_CHECK(check_config(given, instance.type, false));
-  if (find(instance.project, instance.name)) co_return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
+  if (find(instance.project, instance.name))
+    co_return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
 
   VIRGA_CO_TRY(auto profiles, self->profiles_of(instance));
   expand(instance, profiles);
@@ -103,13 +109,16 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   VIRGA_CO_TRY(auto root, root_disk(instance.expanded_devices));
   instance.pool = root.second.at("pool");
   if (!self->parts.pools.find(instance.pool))
-    co_return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool)).with_field(fmt::format("devices.{}.pool", root.first)));
+    co_return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool))
+                       .with_field(fmt::format("devices.{}.pool", root.first)));
   VIRGA_CO_TRY(auto spec, volume_spec(instance));
   for (const auto& nic : nics_of(instance))
     if (!self->parts.networks.find(nic.network))
-      co_return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network)).with_field(fmt::format("devices.{}.network", nic.device)));
+      co_return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
+                         .with_field(fmt::format("devices.{}.network", nic.device)));
 
-  VIRGA_CO_TRY(auto image, self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
+  VIRGA_CO_TRY(auto image,
+               self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
   instance.image = image->fingerprint;
   for (const auto& [key, value] : image->properties) instance.config["image." + key] = value;
   instance.config["volatile.base_image"] = image->fingerprint;
@@ -139,13 +148,15 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
 }
 
 Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instance, Caller caller) {
-  if (all.count({instance.project, instance.name}) != 0) co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
+  if (all.count({instance.project, instance.name}) != 0)
+    co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
   // Once more, now that the names are about to be held: any of them may have gone since the request was checked.
   VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
   VIRGA_CO_TRY(auto profiles, profiles_of(instance));
   expand(instance, profiles);
   VIRGA_CO_CHECK(check(instance));
-  if (!parts.pools.find(instance.pool)) co_return fail(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool));
+  if (!parts.pools.find(instance.pool))
+    co_return fail(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool));
   VIRGA_CO_TRY(instance.id_base, ids.take());
   // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
   const Key key{instance.project, instance.name};
@@ -169,8 +180,9 @@ Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instan
 }
 
 void Instances::Impl::register_procedures() {
-  // A row outlives its operation when its undo failed. By the time it is taken up again the name may stand for another instance, or the
-  // instance may have moved on: rows say the uuid, and one that is out of date becomes a procedure without steps, which closes it.
+  // A row outlives its operation when its undo failed. By the time it is taken up again the name may stand for another instance, or
+  // the instance may have moved on: rows say the uuid, and one that is out of date becomes a procedure without steps, which closes
+  // it.
   auto with_instance = [this](auto make) {
     return [this, make](std::string id, json::object arguments) -> Task<Result<Procedure>> {
       VIRGA_CO_TRY(auto uuid, Fields(arguments).string("uuid"));

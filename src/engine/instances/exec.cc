@@ -23,8 +23,8 @@ struct Conversation {
   Channels channels;
   TaskGroup pumps;
   Notification changed;
-  int readers = 0;          // of the command's output that have not met its end
-  int sending = 0;          // of these, who wait for the client to take what they have
+  int readers = 0;  // of the command's output that have not met its end
+  int sending = 0;  // of these, who wait for the client to take what they have
   bool output_moved = false;
 };
 
@@ -49,7 +49,7 @@ Task<> input_to_command(Conversation& c, Channel& from, bool interactive) {
     }
     if (message->kind == Message::Kind::text) {
       if (interactive) continue;
-      break;   // the client's mark for the end of its input
+      break;  // the client's mark for the end of its input
     }
     if (message->data.empty()) continue;
     if (!co_await c.session->write(std::move(message->data))) break;
@@ -63,7 +63,7 @@ Task<> output_to_client(Conversation& c, Channel& to, Stream stream, bool intera
     auto bytes = co_await c.session->read(stream);
     if (!bytes || bytes->empty()) break;
     c.output_moved = true;
-    if (!there) continue;   // read on, or a command that ignores its end would wait for us for ever
+    if (!there) continue;  // read on, or a command that ignores its end would wait for us for ever
     Message message{Message::Kind::binary, std::move(*bytes)};
     ++c.sending;
     there = (co_await to.write(std::move(message))).has_value();
@@ -119,7 +119,7 @@ Task<> obey(Conversation& c, const std::string& text, bool interactive) {
 
 Task<> control(Conversation& c, Operation& operation, bool interactive) {
   auto channel = co_await operation.wait_channel("control", Milliseconds(std::chrono::seconds(30)));
-  if (!channel) co_return;   // a client may do without
+  if (!channel) co_return;  // a client may do without
   for (;;) {
     auto message = co_await (*channel)->read();
     if (!message || message->kind == Message::Kind::close) break;
@@ -127,8 +127,8 @@ Task<> control(Conversation& c, Operation& operation, bool interactive) {
   }
 }
 
-/// The command has ended; a child of it may still hold its streams. What the client is still taking is passed on; a child that says nothing for
-/// a second is not waited for, one that talks on for a minute neither.
+/// The command has ended; a child of it may still hold its streams. What the client is still taking is passed on; a child that says
+/// nothing for a second is not waited for, one that talks on for a minute neither.
 Task<> drain(Conversation& c, const Operation& operation) {
   for (int seconds = 0; c.readers > 0 && seconds < 60 && !operation.cancel_requested();) {
     c.output_moved = false;
@@ -150,8 +150,8 @@ Task<Result<Channels>> meet(Operation& operation, bool interactive) {
   co_return out;
 }
 
-/// Ends the client's connections. What carries output is ended politely, all at once, so that the last of it arrives; a client that only
-/// sends its input does not listen there, and would keep a goodbye waiting.
+/// Ends the client's connections. What carries output is ended politely, all at once, so that the last of it arrives; a client that
+/// only sends its input does not listen there, and would keep a goodbye waiting.
 Task<> part(Channels channels, bool interactive) {
   if (!interactive) channels.erase("0");
   TaskGroup goodbyes(co_await current_executor());
@@ -169,11 +169,13 @@ void connect_streams(Operation& operation, Conversation& c, bool interactive) {
 
 }  // namespace
 
-Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request) {
+Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& project, const std::string& name,
+                                     ExecRequest request) {
   auto* self = impl_.get();
   VIRGA_TRY(auto instance, self->get(project, name));
   if (instance->status == InstanceStatus::frozen) return fail(ErrorKind::invalid, fmt::format("instance '{}' is frozen", name));
-  if (instance->status != InstanceStatus::running) return fail(ErrorKind::invalid, fmt::format("instance '{}' is not running", name));
+  if (instance->status != InstanceStatus::running)
+    return fail(ErrorKind::invalid, fmt::format("instance '{}' is not running", name));
   if (request.command.empty() || request.command[0].empty()) return invalid("command", "a command is needed");
   std::size_t total = 0;
   for (const auto& part : request.command) {
@@ -182,11 +184,15 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
   }
   if (total > 128 * 1024) return invalid("command", "the command is longer than 128 KiB");
   for (const auto& [key, value] : request.environment)
-    if (key.empty() || key.find_first_of(std::string_view("=\0", 2)) != std::string::npos || value.find('\0') != std::string::npos || value.size() > 128 * 1024)
+    if (key.empty() || key.find_first_of(std::string_view("=\0", 2)) != std::string::npos ||
+        value.find('\0') != std::string::npos || value.size() > 128 * 1024)
       return invalid("environment", fmt::format("environment variable '{}' has an invalid name or value", key.substr(0, 40)));
-  if (request.cwd.find('\0') != std::string::npos || (!request.cwd.empty() && request.cwd[0] != '/')) return invalid("cwd", "the working directory must be an absolute path");
-  if (request.record_output) return fail(Error(ErrorKind::unsupported, "recording a command's output is not supported yet").with_field("record-output"));
-  if (request.interactive && !request.wait_for_websocket) return invalid("interactive", "an interactive command needs wait-for-websocket");
+  if (request.cwd.find('\0') != std::string::npos || (!request.cwd.empty() && request.cwd[0] != '/'))
+    return invalid("cwd", "the working directory must be an absolute path");
+  if (request.record_output)
+    return fail(Error(ErrorKind::unsupported, "recording a command's output is not supported yet").with_field("record-output"));
+  if (request.interactive && !request.wait_for_websocket)
+    return invalid("interactive", "an interactive command needs wait-for-websocket");
   auto* driver = self->driver(instance->type).exec();
   if (driver == nullptr) return fail(ErrorKind::unsupported, fmt::format("commands cannot be run in instance '{}'", name));
 
@@ -209,8 +215,12 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
   operation.resources = {{"instances", {instance_url(project, name)}}};
   operation.may_cancel = true;
   operation.caller = caller;
-  operation.metadata = {{"command", virga::to_json(request.command)}, {"environment", virga::to_json(spec.environment)}, {"interactive", request.interactive}};
-  if (request.wait_for_websocket) operation.channels = request.interactive ? std::vector<std::string>{"0", "control"} : std::vector<std::string>{"0", "1", "2", "control"};
+  operation.metadata = {{"command", virga::to_json(request.command)},
+                        {"environment", virga::to_json(spec.environment)},
+                        {"interactive", request.interactive}};
+  if (request.wait_for_websocket)
+    operation.channels =
+        request.interactive ? std::vector<std::string>{"0", "control"} : std::vector<std::string>{"0", "1", "2", "control"};
   const bool attached = request.wait_for_websocket, interactive = request.interactive;
   auto body = [self, driver, instance, spec, attached, interactive, caller](Operation& o) -> Task<Result<>> {
     Channels channels;

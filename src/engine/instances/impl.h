@@ -44,7 +44,7 @@ std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 
 struct Instances::Impl {
-  using Key = std::pair<std::string, std::string>;   // project, name
+  using Key = std::pair<std::string, std::string>;  // project, name
 
   Impl(Parts p, Executor ex) : parts(std::move(p)), executor(std::move(ex)), tasks(executor) {}
 
@@ -52,37 +52,38 @@ struct Instances::Impl {
   Executor executor;
   TaskGroup tasks;
   std::map<Key, Ptr> all;
-  std::map<Key, Ptr> pending;                              // being created: they count as users of what they use
+  std::map<Key, Ptr> pending;  // being created: they count as users of what they use
   std::unordered_map<std::string, Key> by_uuid;
-  std::map<Key, std::string> renaming;                      // profiles: project and new name, to the old name, until the commit is seen
+  std::map<Key, std::string> renaming;  // profiles: project and new name, to the old name, until the commit is seen
   IdRanges ids;
-  std::unordered_map<std::string, WallTime> started_at;   // by uuid
+  std::unordered_map<std::string, WallTime> started_at;  // by uuid
   std::int64_t next_revision = 1;
-  std::set<std::string> unadopted;                         // uuids of guests that may run, but did not answer
-  std::vector<compute::GuestEvent> early_events;           // until resume() has seen to every guest
-  std::unordered_map<std::string, std::string> patient_stops;   // uuid to the operation that waits for a clean shutdown
-  std::unordered_map<std::string, int> quick_reboots;      // uuid to how many in a row
-  bool resumed = false;                                    // events of guests count from here on
+  std::set<std::string> unadopted;                             // uuids of guests that may run, but did not answer
+  std::vector<compute::GuestEvent> early_events;               // until resume() has seen to every guest
+  std::unordered_map<std::string, std::string> patient_stops;  // uuid to the operation that waits for a clean shutdown
+  std::unordered_map<std::string, int> quick_reboots;          // uuid to how many in a row
+  bool resumed = false;                                        // events of guests count from here on
   bool stopping = false;
 
   // --- memory (load.cc)
   Result<Ptr> get(const std::string& project, const std::string& name) const;
-  Ptr put(Instance instance);                               // a new snapshot replaces the old
+  Ptr put(Instance instance);  // a new snapshot replaces the old
   void erase(const std::string& project, const std::string& name);
   void set_status(const std::string& project, const std::string& name, InstanceStatus status);
-  InstanceStatus live_status(const Instance& instance) const;   // what the driver says
+  InstanceStatus live_status(const Instance& instance) const;  // what the driver says
   Result<std::vector<std::shared_ptr<const Profile>>> profiles_of(const Instance& instance) const;
   compute::Driver& driver(InstanceType type) { return type == InstanceType::container ? parts.containers : parts.vms; }
   const compute::Driver& driver(InstanceType type) const { return type == InstanceType::container ? parts.containers : parts.vms; }
   Result<storage::Driver*> storage_of(const Instance& instance) const;
   bool uses_profile(const Instance& instance, const std::string& project, const std::string& name) const;
   void profile_changed(const std::string& project, const std::string& name);
-  std::vector<Ptr> users_of(const std::string& project, const std::string& profile) const;   // those being created, too
+  std::vector<Ptr> users_of(const std::string& project, const std::string& profile) const;  // those being created, too
   std::vector<std::string> urls_where(const std::function<bool(const Instance&)>& condition) const;
 
   /// Starts an operation that holds the instance: "Starting instance" and so on. The body gets the current snapshot.
   using Body = std::function<Task<Result<>>(Operation&)>;
-  Result<OperationPtr> operate(const Caller& caller, const std::string& project, const std::string& name, std::string description, Body body, bool wait_for_turn = false);
+  Result<OperationPtr> operate(const Caller& caller, const std::string& project, const std::string& name, std::string description,
+                               Body body, bool wait_for_turn = false);
   void interrupt_patient_stop(const std::string& uuid);
   void lifecycle(const std::string& action, const Instance& instance, const Caller& caller, json::object context = {});
 
@@ -96,20 +97,23 @@ struct Instances::Impl {
 
   // --- changes (update.cc)
   Result<Instance> updated(const Instance& before, const UpdateInstance& request) const;
-  Result<> check_change(const Instance& before, const Instance& after) const;   // of the merged object
+  Result<> check_change(const Instance& before, const Instance& after) const;  // of the merged object
   Task<Result<>> commit_update(Ptr before, Instance after);
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
   Task<Result<>> start(std::string operation_id, std::string project, std::string name, Caller caller);
-  Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds, bool restarting);
-  Task<Result<>> teardown(std::string operation_id, Ptr instance, Power power);   // what remains of a guest that has ended; an ephemeral one goes
+  Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force,
+                      std::int64_t timeout_seconds, bool restarting);
+  Task<Result<>> teardown(std::string operation_id, Ptr instance,
+                          Power power);  // what remains of a guest that has ended; an ephemeral one goes
   Task<Result<>> remove(std::string operation_id, Ptr instance, Caller caller);
-  Task<Result<>> restart(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds);
+  Task<Result<>> restart(Operation& operation, std::string project, std::string name, Caller caller, bool force,
+                         std::int64_t timeout_seconds);
   Task<Result<>> freeze(std::string project, std::string name, Caller caller);
   Task<Result<>> unfreeze(std::string project, std::string name, Caller caller);
   Task<> adopt(Ptr instance);
-  Task<> adopt_late();                                      // those that could not be adopted, again and again
+  Task<> adopt_late();  // those that could not be adopted, again and again
   Task<> ended_meanwhile(Ptr instance, bool rebooted);
   Task<> start_with_host(bool host_started);
   Task<> apply_limits(Ptr instance);
@@ -125,7 +129,7 @@ struct Instances::Impl {
   Task<Result<>> remove_guest(Ptr instance);
 
   // --- NICs (nics.cc)
-  Result<> reserve_addresses(Instance& instance);                 // fills volatile.<device>.hwaddr; taken back by networks.forget()
+  Result<> reserve_addresses(Instance& instance);  // fills volatile.<device>.hwaddr; taken back by networks.forget()
   void put_addresses(const Instance& instance, Transaction& t) const;
   Task<Result<Ptr>> ensure_addresses(Ptr instance);
   Result<std::uint32_t> nic_mtu(const NicDevice& nic) const;

@@ -1,6 +1,8 @@
 // The service over memory store and fake drivers: what clients see, and what is left when steps fail or the daemon dies.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/random.h"
 #include "drivers/compute/fake/fake.h"
 #include "drivers/network/fake/fake.h"
@@ -15,8 +17,6 @@
 #include "engine/projects/service.h"
 #include "engine/service_test.h"
 #include "engine/url.h"
-
-#include <filesystem>
 
 namespace virga::engine {
 namespace {
@@ -51,10 +51,20 @@ struct Daemon {
         profiles(t.store, t.events),
         containers(compute::Kind::container, world),
         vms(compute::Kind::virtual_machine, world),
-        pools(Pools::Parts{t.store, journal, operations, t.events, {{"dir", [](std::string s) { return std::make_unique<storage::FakeDriver>(std::move(s)); }}}, dir}, t.io.get_executor()),
+        pools(Pools::Parts{t.store,
+                           journal,
+                           operations,
+                           t.events,
+                           {{"dir", [](std::string s) { return std::make_unique<storage::FakeDriver>(std::move(s)); }}},
+                           dir},
+              t.io.get_executor()),
         networks(Networks::Parts{t.store, journal, operations, t.events, network, dir}, t.io.get_executor()),
-        images(Images::Parts{t.store, journal, operations, t.events, image, image, t.clock, [](const std::string& p) { return p; }, [this] { return pools.open_drivers(); }}, t.io.get_executor()),
-        instances(Instances::Parts{t.store, journal, operations, t.events, projects, profiles, pools, networks, images, containers, vms, t.clock, dir, "boot"}, t.io.get_executor()) {}
+        images(Images::Parts{t.store, journal, operations, t.events, image, image, t.clock, [](const std::string& p) { return p; },
+                             [this] { return pools.open_drivers(); }},
+               t.io.get_executor()),
+        instances(Instances::Parts{t.store, journal, operations, t.events, projects, profiles, pools, networks, images, containers,
+                                   vms, t.clock, dir, "boot"},
+                  t.io.get_executor()) {}
 
   Task<> start() {
     EXPECT_TRUE(co_await projects.start());
@@ -68,7 +78,8 @@ struct Daemon {
     EXPECT_TRUE(problems.empty());
     co_await networks.start();
     EXPECT_TRUE(co_await instances.resume());
-    profiles.set_usage([this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
+    profiles.set_usage(
+        [this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
     profiles.set_policy([this](const Profile& next) { return instances.check_profile(next); });
     profiles.on_change([this](const std::string& p, const std::string& n) { instances.profile_changed(p, n); });
   }
@@ -116,7 +127,8 @@ struct InstancesTest : ServiceTest {
       network.name = "virgabr0";
       EXPECT_TRUE(co_await daemon->networks.create(root, network));
       Profiles::Update update;
-      update.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "default"}}}, {"eth0", {{"type", "nic"}, {"network", "virgabr0"}}}};
+      update.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "default"}}},
+                        {"eth0", {{"type", "nic"}, {"network", "virgabr0"}}}};
       EXPECT_TRUE(co_await daemon->profiles.update("default", "default", update, {}, root));
       ImportImage import;
       import.metadata_file = "upload";
@@ -138,7 +150,9 @@ struct InstancesTest : ServiceTest {
     r.image_alias = "tiny";
     return r;
   }
-  Task<std::optional<Error>> create(std::string name) { co_return co_await finished(co_await daemon->instances.create(root, request(std::move(name)))); }
+  Task<std::optional<Error>> create(std::string name) {
+    co_return co_await finished(co_await daemon->instances.create(root, request(std::move(name))));
+  }
   Task<std::optional<Error>> change(std::string name, StateAction action) {
     StateChange c;
     c.action = action;
@@ -298,7 +312,8 @@ TEST_F(InstancesTest, AGuestThatEndsIsStoppedAndAnEphemeralOneGoes) {
     const auto web = daemon->instances.find("default", "web"), brief = daemon->instances.find("default", "brief");
     daemon->containers.end_guest(web->uuid, 0);
     daemon->containers.end_guest(brief->uuid, 0);
-    for (int n = 0; n < 1000 && (daemon->instances.find("default", "brief") || status("web") != InstanceStatus::stopped); ++n) co_await sleep_for(Milliseconds(1));
+    for (int n = 0; n < 1000 && (daemon->instances.find("default", "brief") || status("web") != InstanceStatus::stopped); ++n)
+      co_await sleep_for(Milliseconds(1));
     EXPECT_EQ(status("web"), InstanceStatus::stopped);
     EXPECT_EQ(daemon->instances.find("default", "brief"), nullptr);
   });

@@ -1,5 +1,5 @@
-// The instances in memory, and what happens to them when the daemon starts: documents are read, guests that run are adopted, what is left of
-// those that ended is cleared away, and those that shall run with the host are started.
+// The instances in memory, and what happens to them when the daemon starts: documents are read, guests that run are adopted, what
+// is left of those that ended is cleared away, and those that shall run with the host are started.
 #include <fmt/format.h>
 
 #include "base/log.h"
@@ -33,7 +33,8 @@ Instances::Ptr Instances::Impl::put(Instance instance) {
   instance.revision = next_revision++;
   // What the daemon keeps is in no profile: the expansion follows.
   std::erase_if(instance.expanded_config, [](const auto& e) { return e.first.starts_with("volatile."); });
-  for (auto it = instance.config.lower_bound("volatile."); it != instance.config.end() && it->first.starts_with("volatile."); ++it) instance.expanded_config.insert(*it);
+  for (auto it = instance.config.lower_bound("volatile."); it != instance.config.end() && it->first.starts_with("volatile."); ++it)
+    instance.expanded_config.insert(*it);
   auto snapshot = std::make_shared<const Instance>(std::move(instance));
   by_uuid[snapshot->uuid] = {snapshot->project, snapshot->name};
   all[{snapshot->project, snapshot->name}] = snapshot;
@@ -55,17 +56,21 @@ void Instances::Impl::set_status(const std::string& project, const std::string& 
   copy.status = status;
   const auto revision = copy.revision;
   auto snapshot = std::make_shared<Instance>(std::move(copy));
-  snapshot->revision = revision;   // what a client compares has not changed
+  snapshot->revision = revision;  // what a client compares has not changed
   it->second = std::move(snapshot);
 }
 
 InstanceStatus Instances::Impl::live_status(const Instance& instance) const {
   switch (driver(instance.type).status(instance.uuid).state) {
-    case compute::State::running: return InstanceStatus::running;
-    case compute::State::paused: return InstanceStatus::frozen;
-    case compute::State::created: return InstanceStatus::starting;
+    case compute::State::running:
+      return InstanceStatus::running;
+    case compute::State::paused:
+      return InstanceStatus::frozen;
+    case compute::State::created:
+      return InstanceStatus::starting;
     case compute::State::absent:
-    case compute::State::stopped: return InstanceStatus::stopped;
+    case compute::State::stopped:
+      return InstanceStatus::stopped;
   }
   return InstanceStatus::error;
 }
@@ -113,8 +118,11 @@ void Instances::Impl::profile_changed(const std::string& project, const std::str
 Task<> Instances::Impl::apply_limits(Ptr instance) {
   auto spec = guest_spec(*instance, paths_of(parts.state_dir, *instance));
   if (!spec) co_return;
-  auto applied = co_await driver(instance->type).set_limits(instance->uuid, compute::Limits{spec->cpus, spec->memory, spec->processes});
-  if (!applied) log::warn("instance '{}': the limits of its changed profile hold from its next start on: {}", instance->name, applied.error().text());
+  auto applied =
+      co_await driver(instance->type).set_limits(instance->uuid, compute::Limits{spec->cpus, spec->memory, spec->processes});
+  if (!applied)
+    log::warn("instance '{}': the limits of its changed profile hold from its next start on: {}", instance->name,
+              applied.error().text());
 }
 
 Task<Result<>> Instances::load() {
@@ -187,7 +195,8 @@ bool starts_with_host(const Instance& instance, bool was_running) {
 
 Task<Result<>> Instances::resume() {
   auto* self = impl_.get();
-  // The boot id tells a host that was restarted from a daemon that was: in the first case every guest is gone and some are to come back.
+  // The boot id tells a host that was restarted from a daemon that was: in the first case every guest is gone and some are to come
+  // back.
   VIRGA_CO_TRY(auto known, co_await self->parts.store.get("/host/boot-id"));
   const bool rebooted = known && known->value != json::serialize(json::value(self->parts.boot_id));
 
@@ -195,12 +204,15 @@ Task<Result<>> Instances::resume() {
     if (self->stopping) co_return Result<>{};
     if (self->unadopted.count(snapshot->uuid) != 0) continue;
     // A start that recovery took back had been adopted as running.
-    if (snapshot->status != InstanceStatus::error) self->set_status(snapshot->project, snapshot->name, self->live_status(*snapshot));
-    const bool runs = self->live_status(*snapshot) == InstanceStatus::running || self->live_status(*snapshot) == InstanceStatus::frozen;
+    if (snapshot->status != InstanceStatus::error)
+      self->set_status(snapshot->project, snapshot->name, self->live_status(*snapshot));
+    const bool runs =
+        self->live_status(*snapshot) == InstanceStatus::running || self->live_status(*snapshot) == InstanceStatus::frozen;
     if (!runs && power_of(*snapshot) == "RUNNING") co_await self->ended_meanwhile(snapshot, rebooted);
   }
   self->resumed = true;
-  for (auto& event : std::exchange(self->early_events, {})) self->tasks.spawn("clear up after a guest that ended", self->guest_ended(event.id, event.reboot));
+  for (auto& event : std::exchange(self->early_events, {}))
+    self->tasks.spawn("clear up after a guest that ended", self->guest_ended(event.id, event.reboot));
   if (!self->unadopted.empty()) self->tasks.spawn("take up guests again", self->adopt_late());
   self->tasks.spawn("start guests with the host", self->start_with_host(rebooted || !known));
   co_return Result<>{};
@@ -219,13 +231,15 @@ Task<> Instances::Impl::adopt_late() {
     if (!co_await sleep_for(std::chrono::seconds(seconds))) co_return;
     for (const auto& uuid : std::set<std::string>(unadopted)) {
       auto key = by_uuid.find(uuid);
-      auto instance = key == by_uuid.end() ? Result<Ptr>(fail(ErrorKind::not_found, "gone")) : get(key->second.first, key->second.second);
+      auto instance =
+          key == by_uuid.end() ? Result<Ptr>(fail(ErrorKind::not_found, "gone")) : get(key->second.first, key->second.second);
       if (!instance) {
         unadopted.erase(uuid);
         continue;
       }
       co_await adopt(*instance);
-      if (unadopted.count(uuid) == 0 && live_status(**instance) == InstanceStatus::stopped) tasks.spawn("clear up after a guest that ended", guest_ended(uuid, false));
+      if (unadopted.count(uuid) == 0 && live_status(**instance) == InstanceStatus::stopped)
+        tasks.spawn("clear up after a guest that ended", guest_ended(uuid, false));
     }
   }
 }
@@ -235,10 +249,13 @@ Task<> Instances::Impl::start_with_host(bool host_started) {
   std::vector<OperationPtr> started;
   for (const auto& [key, snapshot] : std::map<Key, Ptr>(all)) {
     if (snapshot->status != InstanceStatus::stopped || !starts_with_host(*snapshot, power_of(*snapshot) == "RUNNING")) continue;
-    auto operation = operate(internal_caller(), snapshot->project, snapshot->name, "Starting instance",
-                             [this, project = key.first, name = key.second](Operation& o) { return start(o.id(), project, name, internal_caller()); });
-    if (operation) started.push_back(*operation);
-    else log::error("instance '{}' could not be started with the host: {}", snapshot->name, operation.error().text());
+    auto operation = operate(
+        internal_caller(), snapshot->project, snapshot->name, "Starting instance",
+        [this, project = key.first, name = key.second](Operation& o) { return start(o.id(), project, name, internal_caller()); });
+    if (operation)
+      started.push_back(*operation);
+    else
+      log::error("instance '{}' could not be started with the host: {}", snapshot->name, operation.error().text());
   }
   for (const auto& operation : started) {
     auto done = co_await parts.operations.wait(operation->id(), std::nullopt);

@@ -24,7 +24,8 @@ Result<> Instances::Impl::reserve_addresses(Instance& instance) {
       return fail(field.empty() ? std::move(error).with_field("devices." + nic.device) : std::move(error));
     }
     // A fixed address stays in the device; one that was made up is kept here, so that it survives a copy of the configuration.
-    if (instance.expanded_devices.at(nic.device).count("hwaddr") == 0) instance.config["volatile." + nic.device + ".hwaddr"] = taken->mac;
+    if (instance.expanded_devices.at(nic.device).count("hwaddr") == 0)
+      instance.config["volatile." + nic.device + ".hwaddr"] = taken->mac;
   }
   for (const auto& [key, value] : instance.config)
     if (key.starts_with("volatile.")) instance.expanded_config[key] = value;
@@ -41,14 +42,16 @@ Task<Result<Instances::Ptr>> Instances::Impl::ensure_addresses(Ptr instance) {
   const auto want = nics_of(*instance);
   auto matches = [&](const NicDevice& nic) {
     return std::any_of(have.begin(), have.end(), [&](const auto& a) {
-      return a.device == nic.device && a.network == nic.network && (nic.mac.empty() || a.mac == nic.mac) && (nic.ipv4.empty() || a.ipv4 == nic.ipv4) && (nic.ipv6.empty() || a.ipv6 == nic.ipv6);
+      return a.device == nic.device && a.network == nic.network && (nic.mac.empty() || a.mac == nic.mac) &&
+             (nic.ipv4.empty() || a.ipv4 == nic.ipv4) && (nic.ipv6.empty() || a.ipv6 == nic.ipv6);
     });
   };
   if (have.size() == want.size() && std::all_of(want.begin(), want.end(), matches)) co_return instance;
 
   Instance changed = *instance;
   for (const auto& old : have) {
-    const bool kept = std::any_of(want.begin(), want.end(), [&](const auto& nic) { return nic.device == old.device && matches(nic); });
+    const bool kept =
+        std::any_of(want.begin(), want.end(), [&](const auto& nic) { return nic.device == old.device && matches(nic); });
     if (kept) continue;
     Transaction gone;
     parts.networks.erase(gone, instance->uuid, old.device);
@@ -100,7 +103,8 @@ Task<Result<>> Instances::Impl::plug_veths(Ptr instance) {
   if (instance->type != InstanceType::container) co_return Result<>{};
   const auto status = parts.containers.status(instance->uuid);
   // Not by a pid that may have become another's: only the init that waits for its start has the namespace we mean.
-  if (status.state != compute::State::created && status.state != compute::State::running) co_return fail(ErrorKind::unavailable, "the container's init has ended before its start");
+  if (status.state != compute::State::created && status.state != compute::State::running)
+    co_return fail(ErrorKind::unavailable, "the container's init has ended before its start");
   const auto pid = status.pid;
   for (const auto& nic : nics_of(*instance)) {
     network::NamespaceTarget target{pid, nic.guest_name};

@@ -48,7 +48,7 @@ Procedure Instances::Impl::remove_procedure(std::string id, Ptr instance) {
 }
 
 Task<Result<>> Instances::Impl::remove(std::string operation_id, Ptr instance, Caller caller) {
-  co_await shield();   // half a delete helps nobody
+  co_await shield();  // half a delete helps nobody
   auto done = co_await parts.journal.execute(remove_procedure(std::move(operation_id), instance));
   if (!done) co_return fail(std::move(done).error().wrap(fmt::format("delete instance '{}'", instance->name)));
   ids.release(instance->id_base);
@@ -61,11 +61,13 @@ Task<Result<>> Instances::Impl::remove(std::string operation_id, Ptr instance, C
 Result<OperationPtr> Instances::remove(const Caller& caller, const std::string& project, const std::string& name) {
   VIRGA_TRY(auto instance, impl_->get(project, name));
   if (instance->status != InstanceStatus::stopped && instance->status != InstanceStatus::error)
-    return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running", name)).with_hint("stop it first, or delete it with --force"));
+    return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running", name))
+                    .with_hint("stop it first, or delete it with --force"));
   auto* self = impl_.get();
   return self->operate(caller, project, name, "Deleting instance", [self, project, name, caller](Operation& o) -> Task<Result<>> {
     VIRGA_CO_TRY(auto current, self->get(project, name));
-    if (current->status != InstanceStatus::stopped && current->status != InstanceStatus::error) co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", name));
+    if (current->status != InstanceStatus::stopped && current->status != InstanceStatus::error)
+      co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", name));
     co_return co_await self->remove(o.id(), current, caller);
   });
 }
@@ -103,28 +105,33 @@ Procedure Instances::Impl::rename_procedure(std::string id, Ptr instance, std::s
   return p;
 }
 
-Result<OperationPtr> Instances::rename(const Caller& caller, const std::string& project, const std::string& name, const std::string& new_name) {
+Result<OperationPtr> Instances::rename(const Caller& caller, const std::string& project, const std::string& name,
+                                       const std::string& new_name) {
   VIRGA_TRY(auto instance, impl_->get(project, name));
   VIRGA_CHECK(check_instance_name(new_name));
-  if (instance->status != InstanceStatus::stopped) return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running: only a stopped one can be renamed", name)));
-  if (find(project, new_name)) return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", new_name)).with_field("name"));
+  if (instance->status != InstanceStatus::stopped)
+    return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running: only a stopped one can be renamed", name)));
+  if (find(project, new_name))
+    return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", new_name)).with_field("name"));
   auto* self = impl_.get();
-  return self->operate(caller, project, name, "Renaming instance", [self, project, name, new_name, caller](Operation& o) -> Task<Result<>> {
-    // The new name is held too: nobody creates it meanwhile.
-    auto target = self->parts.operations.claim(instance_url(project, new_name), o);
-    if (!target) co_return fail(std::move(target).error());
-    if (self->all.count({project, new_name}) != 0) co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", new_name));
-    VIRGA_CO_TRY(auto current, self->get(project, name));
-    auto done = co_await self->parts.journal.execute(self->rename_procedure(o.id(), current, new_name));
-    if (!done) co_return fail(std::move(done).error().wrap(fmt::format("rename instance '{}'", name)));
-    Instance changed = *current;
-    changed.name = new_name;
-    self->erase(project, name);
-    auto snapshot = self->put(std::move(changed));
-    self->parts.networks.renamed(snapshot->uuid, new_name);
-    self->lifecycle("instance-renamed", *snapshot, caller, {{"old_name", name}});
-    co_return Result<>{};
-  });
+  return self->operate(caller, project, name, "Renaming instance",
+                       [self, project, name, new_name, caller](Operation& o) -> Task<Result<>> {
+                         // The new name is held too: nobody creates it meanwhile.
+                         auto target = self->parts.operations.claim(instance_url(project, new_name), o);
+                         if (!target) co_return fail(std::move(target).error());
+                         if (self->all.count({project, new_name}) != 0)
+                           co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", new_name));
+                         VIRGA_CO_TRY(auto current, self->get(project, name));
+                         auto done = co_await self->parts.journal.execute(self->rename_procedure(o.id(), current, new_name));
+                         if (!done) co_return fail(std::move(done).error().wrap(fmt::format("rename instance '{}'", name)));
+                         Instance changed = *current;
+                         changed.name = new_name;
+                         self->erase(project, name);
+                         auto snapshot = self->put(std::move(changed));
+                         self->parts.networks.renamed(snapshot->uuid, new_name);
+                         self->lifecycle("instance-renamed", *snapshot, caller, {{"old_name", name}});
+                         co_return Result<>{};
+                       });
 }
 
 }  // namespace virga::engine

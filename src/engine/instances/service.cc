@@ -28,7 +28,8 @@ std::vector<Instances::Ptr> Instances::list(const std::optional<std::string>& pr
     for (const auto& [key, snapshot] : impl_->all) out.push_back(snapshot);
     return out;
   }
-  for (auto it = impl_->all.lower_bound({*project, ""}); it != impl_->all.end() && it->first.first == *project; ++it) out.push_back(it->second);
+  for (auto it = impl_->all.lower_bound({*project, ""}); it != impl_->all.end() && it->first.first == *project; ++it)
+    out.push_back(it->second);
   return out;
 }
 
@@ -84,7 +85,8 @@ Result<> Instances::check_profile(const Profile& next) const {
 
 Result<> Instances::rename_profile(const Profile& old, const std::string& new_name, Transaction& transaction) const {
   for (const auto& i : impl_->users_of(old.project, old.name)) {
-    if (impl_->parts.operations.is_claimed(instance_url(i->project, i->name))) return fail(ErrorKind::busy, fmt::format("instance '{}', which uses the profile, is busy", i->name));
+    if (impl_->parts.operations.is_claimed(instance_url(i->project, i->name)))
+      return fail(ErrorKind::busy, fmt::format("instance '{}', which uses the profile, is busy", i->name));
     Instance changed = *i;
     std::replace(changed.profiles.begin(), changed.profiles.end(), old.name, new_name);
     transaction.put(document_key(i->project, i->name), json::serialize(encode(changed)));
@@ -93,7 +95,9 @@ Result<> Instances::rename_profile(const Profile& old, const std::string& new_na
   return {};
 }
 
-void Instances::profile_changed(const std::string& project, const std::string& name) { impl_->profile_changed(project, name); }
+void Instances::profile_changed(const std::string& project, const std::string& name) {
+  impl_->profile_changed(project, name);
+}
 
 void Instances::Impl::lifecycle(const std::string& action, const Instance& instance, const Caller& caller, json::object context) {
   parts.events.lifecycle(action, instance.project, instance_url(instance.project, instance.name), caller, std::move(context));
@@ -104,11 +108,14 @@ void Instances::Impl::interrupt_patient_stop(const std::string& uuid) {
   if (waiting != patient_stops.end()) (void)parts.operations.cancel(waiting->second);
 }
 
-Result<OperationPtr> Instances::Impl::operate(const Caller& caller, const std::string& project, const std::string& name, std::string description, Body body, bool wait_for_turn) {
+Result<OperationPtr> Instances::Impl::operate(const Caller& caller, const std::string& project, const std::string& name,
+                                              std::string description, Body body, bool wait_for_turn) {
   const auto url = instance_url(project, name);
-  // Asked for and given back at once: a conflict is the answer to the request rather than an operation that fails. Who forces something has
-  // just interrupted what was in the way, which needs a moment to end.
-  const bool interrupted = wait_for_turn && std::any_of(patient_stops.begin(), patient_stops.end(), [&](const auto& e) { return by_uuid.count(e.first) != 0 && by_uuid.at(e.first) == Key{project, name}; });
+  // Asked for and given back at once: a conflict is the answer to the request rather than an operation that fails. Who forces
+  // something has just interrupted what was in the way, which needs a moment to end.
+  const bool interrupted = wait_for_turn && std::any_of(patient_stops.begin(), patient_stops.end(), [&](const auto& e) {
+                             return by_uuid.count(e.first) != 0 && by_uuid.at(e.first) == Key{project, name};
+                           });
   if (!interrupted) {
     if (auto free = parts.operations.claim(url, description); !free) return fail(std::move(free).error());
   }
@@ -118,45 +125,60 @@ Result<OperationPtr> Instances::Impl::operate(const Caller& caller, const std::s
   spec.resources = {{"instances", {url}}};
   spec.caller = caller;
   auto held = [this, url, interrupted, purpose = spec.description, body = std::move(body)](Operation& operation) -> Task<Result<>> {
-    auto claim = interrupted ? co_await parts.operations.claim_when_free(url, purpose, Milliseconds(60'000)) : parts.operations.claim(url, operation);
+    auto claim = interrupted ? co_await parts.operations.claim_when_free(url, purpose, Milliseconds(60'000))
+                             : parts.operations.claim(url, operation);
     if (!claim) co_return fail(std::move(claim).error());
     co_return co_await body(operation);
   };
   return parts.operations.start(std::move(spec), std::move(held));
 }
 
-Result<OperationPtr> Instances::change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change) {
-  if (change.stateful) return fail(Error(ErrorKind::unsupported, "keeping a guest's memory over a stop is not supported yet").with_field("stateful"));
+Result<OperationPtr> Instances::change_state(const Caller& caller, const std::string& project, const std::string& name,
+                                             StateChange change) {
+  if (change.stateful)
+    return fail(Error(ErrorKind::unsupported, "keeping a guest's memory over a stop is not supported yet").with_field("stateful"));
   VIRGA_TRY(auto instance, impl_->get(project, name));
   auto* self = impl_.get();
   // A VM may have paused itself (its disk is full): what the driver says counts.
-  if (instance->status == InstanceStatus::running || instance->status == InstanceStatus::frozen) self->set_status(project, name, self->live_status(*instance));
+  if (instance->status == InstanceStatus::running || instance->status == InstanceStatus::frozen)
+    self->set_status(project, name, self->live_status(*instance));
   const auto status = self->get(project, name).value()->status;
   auto refuse = [&](const char* why) { return fail(ErrorKind::invalid, fmt::format("instance '{}' {}", name, why)); };
   switch (change.action) {
     case StateAction::start: {
       if (status == InstanceStatus::running) return refuse("is running already");
-      if (status == InstanceStatus::frozen) return self->operate(caller, project, name, "Unfreezing instance", [self, caller, project, name](Operation&) { return self->unfreeze(project, name, caller); });
-      return self->operate(caller, project, name, "Starting instance", [self, caller, project, name](Operation& o) { return self->start(o.id(), project, name, caller); });
+      if (status == InstanceStatus::frozen)
+        return self->operate(caller, project, name, "Unfreezing instance",
+                             [self, caller, project, name](Operation&) { return self->unfreeze(project, name, caller); });
+      return self->operate(caller, project, name, "Starting instance",
+                           [self, caller, project, name](Operation& o) { return self->start(o.id(), project, name, caller); });
     }
     case StateAction::stop:
       if (status == InstanceStatus::stopped) return refuse("is stopped already");
       if (change.force) self->interrupt_patient_stop(instance->uuid);
-      return self->operate(caller, project, name, "Stopping instance", [self, caller, project, name, change](Operation& o) {
-        return self->stop(o, project, name, caller, change.force, change.timeout_seconds, false);
-      }, change.force);
+      return self->operate(
+          caller, project, name, "Stopping instance",
+          [self, caller, project, name, change](Operation& o) {
+            return self->stop(o, project, name, caller, change.force, change.timeout_seconds, false);
+          },
+          change.force);
     case StateAction::restart:
       if (status == InstanceStatus::stopped) return refuse("is not running");
       if (change.force) self->interrupt_patient_stop(instance->uuid);
-      return self->operate(caller, project, name, "Restarting instance", [self, caller, project, name, change](Operation& o) {
-        return self->restart(o, project, name, caller, change.force, change.timeout_seconds);
-      }, change.force);
+      return self->operate(
+          caller, project, name, "Restarting instance",
+          [self, caller, project, name, change](Operation& o) {
+            return self->restart(o, project, name, caller, change.force, change.timeout_seconds);
+          },
+          change.force);
     case StateAction::freeze:
       if (status != InstanceStatus::running) return refuse("is not running");
-      return self->operate(caller, project, name, "Freezing instance", [self, caller, project, name](Operation&) { return self->freeze(project, name, caller); });
+      return self->operate(caller, project, name, "Freezing instance",
+                           [self, caller, project, name](Operation&) { return self->freeze(project, name, caller); });
     case StateAction::unfreeze:
       if (status != InstanceStatus::frozen) return refuse("is not frozen");
-      return self->operate(caller, project, name, "Unfreezing instance", [self, caller, project, name](Operation&) { return self->unfreeze(project, name, caller); });
+      return self->operate(caller, project, name, "Unfreezing instance",
+                           [self, caller, project, name](Operation&) { return self->unfreeze(project, name, caller); });
   }
   return fail(ErrorKind::invalid, "unknown action");
 }

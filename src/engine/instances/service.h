@@ -1,8 +1,8 @@
-// Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and drives the
-// drivers through journalled procedures. Event loop only. Reads come from memory.
+// Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
+// drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc; load.cc is what happens when the daemon starts;
-// spec.cc turns an instance into what drivers take (pure).
+// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc; load.cc is what happens when the daemon
+// starts; spec.cc turns an instance into what drivers take (pure).
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@
 namespace virga {
 class Store;
 struct Transaction;
-}
+}  // namespace virga
 
 namespace virga::engine {
 
@@ -38,16 +38,16 @@ using OperationPtr = std::shared_ptr<Operation>;
 
 struct CreateInstance {
   std::string project = "default";
-  std::string name;                                   ///< empty: one is made up
+  std::string name;  ///< empty: one is made up
   InstanceType type = InstanceType::container;
-  std::string architecture;                           ///< empty: the host's
+  std::string architecture;  ///< empty: the host's
   std::string description;
   bool ephemeral = false;
-  std::optional<std::vector<std::string>> profiles;   ///< absent: "default"
+  std::optional<std::vector<std::string>> profiles;  ///< absent: "default"
   Config config;
   Devices devices;
-  std::string image_alias;                            ///< one of the two is given
-  std::string image_fingerprint;                      ///< or a unique prefix
+  std::string image_alias;        ///< one of the two is given
+  std::string image_fingerprint;  ///< or a unique prefix
   bool start = false;
 };
 
@@ -57,9 +57,9 @@ struct UpdateInstance {
   std::optional<std::string> architecture;
   std::optional<bool> ephemeral;
   std::optional<std::vector<std::string>> profiles;
-  std::optional<Config> config;                       ///< PATCH: an empty value takes the key away
-  std::optional<Devices> devices;                     ///< PATCH: whole devices are replaced
-  bool replace = true;                                ///< PUT
+  std::optional<Config> config;    ///< PATCH: an empty value takes the key away
+  std::optional<Devices> devices;  ///< PATCH: whole devices are replaced
+  bool replace = true;             ///< PUT
 };
 
 enum class StateAction { start, stop, restart, freeze, unfreeze };
@@ -67,8 +67,8 @@ enum class StateAction { start, stop, restart, freeze, unfreeze };
 struct StateChange {
   StateAction action = StateAction::start;
   bool force = false;
-  bool stateful = false;                              ///< refused: not supported yet
-  std::int64_t timeout_seconds = -1;                  ///< of a clean shutdown; -1: wait without limit
+  bool stateful = false;              ///< refused: not supported yet
+  std::int64_t timeout_seconds = -1;  ///< of a clean shutdown; -1: wait without limit
 };
 
 struct ExecRequest {
@@ -79,7 +79,7 @@ struct ExecRequest {
   std::uint32_t group = 0;
   bool interactive = false;
   bool wait_for_websocket = false;
-  bool record_output = false;                         ///< refused: not supported yet
+  bool record_output = false;  ///< refused: not supported yet
   std::uint16_t width = 0;
   std::uint16_t height = 0;
 };
@@ -87,8 +87,8 @@ struct ExecRequest {
 struct InstanceState {
   InstanceStatus status = InstanceStatus::stopped;
   pid_t pid = 0;
-  std::optional<compute::GuestStats> stats;           ///< of a guest that runs
-  std::optional<Bytes> disk_used;                     ///< of the root volume
+  std::optional<compute::GuestStats> stats;  ///< of a guest that runs
+  std::optional<Bytes> disk_used;            ///< of the root volume
   std::string root_device;
   WallTime started_at{};
 };
@@ -110,7 +110,7 @@ class Instances {
     compute::Driver& vms;
     const Clock& clock;
     std::string state_dir;
-    std::string boot_id;                              ///< of the running kernel: a new one means that the host was restarted
+    std::string boot_id;  ///< of the running kernel: a new one means that the host was restarted
   };
 
   explicit Instances(Parts parts, Executor executor);
@@ -136,14 +136,16 @@ class Instances {
   /// Merges a changed profile into the instances that use it.
   void profile_changed(const std::string& project, const std::string& name);
 
-  // Changes. What can be said at once (a wrong field, a name that is taken, an instance that is busy) is the returned error; the rest is the
-  // operation's.
+  // Changes. What can be said at once (a wrong field, a name that is taken, an instance that is busy) is the returned error; the
+  // rest is the operation's.
   Task<Result<OperationPtr>> create(Caller caller, CreateInstance request);
   Result<OperationPtr> change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change);
-  Result<OperationPtr> rename(const Caller& caller, const std::string& project, const std::string& name, const std::string& new_name);
+  Result<OperationPtr> rename(const Caller& caller, const std::string& project, const std::string& name,
+                              const std::string& new_name);
   Result<OperationPtr> remove(const Caller& caller, const std::string& project, const std::string& name);
   /// `expected`: the revision the caller saw (If-Match). Errors: conflict.
-  Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request, std::optional<std::int64_t> expected);
+  Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request,
+                              std::optional<std::int64_t> expected);
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
 
   // Life of the service. Order: load(), journal.recover(), resume().

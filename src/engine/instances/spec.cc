@@ -26,11 +26,14 @@ std::vector<NicDevice> nics_of(const Instance& instance) {
     if (nic.mac.empty()) nic.mac = option(instance.config, ("volatile." + name + ".hwaddr").c_str());
     nic.ipv4 = option(device, "ipv4.address");
     nic.ipv6 = option(device, "ipv6.address");
-    if (auto mtu = option(device, "mtu"); !mtu.empty()) nic.mtu = static_cast<std::uint32_t>(parse_integer(mtu, 0, 65535).value_or(0));
+    if (auto mtu = option(device, "mtu"); !mtu.empty())
+      nic.mtu = static_cast<std::uint32_t>(parse_integer(mtu, 0, 65535).value_or(0));
     out.push_back(std::move(nic));
   }
   int next = 0;
-  auto taken = [&](const std::string& n) { return std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.guest_name == n; }); };
+  auto taken = [&](const std::string& n) {
+    return std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.guest_name == n; });
+  };
   for (auto& nic : out) {
     if (!nic.guest_name.empty()) continue;
     std::string name;
@@ -95,6 +98,8 @@ Result<compute::GuestSpec> guest_spec(const Instance& instance, const Paths& pat
   return spec;
 }
 
-std::string document_key(const std::string& project, const std::string& name) { return fmt::format("/instances/{}/{}", project, name); }
+std::string document_key(const std::string& project, const std::string& name) {
+  return fmt::format("/instances/{}/{}", project, name);
+}
 
 }  // namespace virga::engine

@@ -18,11 +18,11 @@ constexpr std::uint32_t ids_per_guest = 65536;
 struct NicDevice {
   std::string device;
   std::string network;
-  std::string guest_name;     ///< interface name in the guest: the option `name`, else eth0, eth1, ... in order of the devices
-  std::string mac;            ///< configured, or volatile.<device>.hwaddr; empty: none yet
-  std::string ipv4;           ///< configured; empty: the network chooses
+  std::string guest_name;  ///< interface name in the guest: the option `name`, else eth0, eth1, ... in order of the devices
+  std::string mac;         ///< configured, or volatile.<device>.hwaddr; empty: none yet
+  std::string ipv4;        ///< configured; empty: the network chooses
   std::string ipv6;
-  std::uint32_t mtu = 0;      ///< 0: the network's
+  std::uint32_t mtu = 0;  ///< 0: the network's
 };
 std::vector<NicDevice> nics_of(const Instance& instance);
 
@@ -31,7 +31,7 @@ storage::VolumeId volume_id(const Instance& instance);
 Result<storage::VolumeSpec> volume_spec(const Instance& instance);
 
 struct Paths {
-  std::string run;            ///< sockets and state of the running guest
+  std::string run;  ///< sockets and state of the running guest
   std::string logs;
 };
 Paths paths_of(const std::string& state_dir, const Instance& instance);

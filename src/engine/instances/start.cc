@@ -11,7 +11,8 @@ namespace {
 void mark_started(Instance& instance, WallTime now) {
   instance.config["volatile.last_state.power"] = "RUNNING";
   instance.last_used_at = now;
-  for (const auto& nic : nics_of(instance)) instance.config["volatile." + nic.device + ".host_name"] = Networks::host_interface(instance.uuid, nic.device);
+  for (const auto& nic : nics_of(instance))
+    instance.config["volatile." + nic.device + ".host_name"] = Networks::host_interface(instance.uuid, nic.device);
 }
 
 }  // namespace
@@ -23,7 +24,8 @@ Procedure Instances::Impl::start_procedure(std::string id, Ptr instance) {
   p.arguments = {{"uuid", instance->uuid}};
   // A start that was not acknowledged is taken back: the client sees a stopped instance and can try again.
   p.on_recovery = OnRecovery::undo;
-  p.steps.push_back({"directories", [this, instance] { return make_directories(instance); }, [this, instance] { return remove_run_directory(instance); }});
+  p.steps.push_back({"directories", [this, instance] { return make_directories(instance); },
+                     [this, instance] { return remove_run_directory(instance); }});
   // Here rather than with its step: a guest that was half made by the next step needs its mounts until it is gone.
   p.steps.push_back({"taps", [this, instance] { return plug_taps(instance); }, [this, instance] { return unplug_nics(instance); }});
   p.steps.push_back({"guest", [this, instance] { return attach_and_create(instance); },

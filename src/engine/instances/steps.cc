@@ -1,5 +1,5 @@
-// The steps that starting, stopping and removing share. Each is idempotent: it may find its work done, wholly or in part, by a daemon that was
-// killed.
+// The steps that starting, stopping and removing share. Each is idempotent: it may find its work done, wholly or in part, by a
+// daemon that was killed.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -53,7 +53,11 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
   VIRGA_CO_TRY(auto spec, guest_spec(*instance, paths_of(parts.state_dir, *instance)));
   for (const auto& nic : nics_of(*instance)) {
     VIRGA_CO_TRY(auto mtu, nic_mtu(nic));
-    spec.nics.push_back({.device = nic.device, .guest_name = nic.guest_name, .host_name = Networks::host_interface(instance->uuid, nic.device), .mac = nic.mac, .mtu = mtu});
+    spec.nics.push_back({.device = nic.device,
+                         .guest_name = nic.guest_name,
+                         .host_name = Networks::host_interface(instance->uuid, nic.device),
+                         .mac = nic.mac,
+                         .mtu = mtu});
   }
   if (instance->type == InstanceType::container) {
     spec.rootfs = attached->path;
@@ -69,8 +73,10 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
       spec.direct_boot = compute::DirectBoot{.kernel = boot.kernel, .initrd = boot.initrd, .command_line = boot.command_line};
     } else {
       auto secure = instance->expanded_config.find("security.secureboot");
-      const bool wanted = secure == instance->expanded_config.end() || secure->second.empty() || parse_bool(secure->second).value_or(true);
-      spec.firmware = compute::FirmwareBoot{.variables = fs::path(attached->path).parent_path().string() + "/qemu.nvram", .secure_boot = wanted};
+      const bool wanted =
+          secure == instance->expanded_config.end() || secure->second.empty() || parse_bool(secure->second).value_or(true);
+      spec.firmware = compute::FirmwareBoot{.variables = fs::path(attached->path).parent_path().string() + "/qemu.nvram",
+                                            .secure_boot = wanted};
     }
   }
   auto created = co_await driver(instance->type).create(std::move(spec));
@@ -78,6 +84,8 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
   co_return Result<>{};
 }
 
-Task<Result<>> Instances::Impl::remove_guest(Ptr instance) { co_return co_await driver(instance->type).remove(instance->uuid); }
+Task<Result<>> Instances::Impl::remove_guest(Ptr instance) {
+  co_return co_await driver(instance->type).remove(instance->uuid);
+}
 
 }  // namespace virga::engine

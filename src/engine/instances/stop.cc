@@ -34,8 +34,9 @@ Procedure Instances::Impl::stop_procedure(std::string id, Ptr instance, Power po
 }
 
 Task<Result<>> Instances::Impl::teardown(std::string operation_id, Ptr instance, Power power) {
-  co_await shield();   // a guest that has ended cannot be made to run again: only the rest is left to do
-  if (instance->ephemeral && power == Power::stopped) co_return co_await remove(std::move(operation_id), instance, internal_caller());
+  co_await shield();  // a guest that has ended cannot be made to run again: only the rest is left to do
+  if (instance->ephemeral && power == Power::stopped)
+    co_return co_await remove(std::move(operation_id), instance, internal_caller());
   VIRGA_CO_CHECK(co_await parts.journal.execute(stop_procedure(std::move(operation_id), instance, power)));
   VIRGA_CO_TRY(auto current, get(instance->project, instance->name));
   Instance changed = *current;
@@ -46,7 +47,8 @@ Task<Result<>> Instances::Impl::teardown(std::string operation_id, Ptr instance,
   co_return Result<>{};
 }
 
-Task<Result<>> Instances::Impl::stop(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds, bool restarting) {
+Task<Result<>> Instances::Impl::stop(Operation& operation, std::string project, std::string name, Caller caller, bool force,
+                                     std::int64_t timeout_seconds, bool restarting) {
   VIRGA_CO_TRY(auto instance, get(project, name));
   set_status(project, name, InstanceStatus::stopping);
   if (!force) {
@@ -60,7 +62,8 @@ Task<Result<>> Instances::Impl::stop(Operation& operation, std::string project, 
     operation.set_may_cancel(false);
     if (!stopped) {
       set_status(project, name, live_status(*instance));
-      co_return fail(Error(std::move(stopped).error().wrap(fmt::format("stop instance '{}'", name))).with_hint("--force stops it at once"));
+      co_return fail(
+          Error(std::move(stopped).error().wrap(fmt::format("stop instance '{}'", name))).with_hint("--force stops it at once"));
     }
   }
   auto done = co_await teardown(operation.id(), instance, restarting ? Power::keep : Power::stopped);
@@ -72,7 +75,8 @@ Task<Result<>> Instances::Impl::stop(Operation& operation, std::string project, 
   co_return Result<>{};
 }
 
-Task<Result<>> Instances::Impl::restart(Operation& operation, std::string project, std::string name, Caller caller, bool force, std::int64_t timeout_seconds) {
+Task<Result<>> Instances::Impl::restart(Operation& operation, std::string project, std::string name, Caller caller, bool force,
+                                        std::int64_t timeout_seconds) {
   VIRGA_CO_CHECK(co_await stop(operation, project, name, caller, force, timeout_seconds, true));
   // The two halves are journalled under names of their own: a row is one procedure.
   VIRGA_CO_CHECK(co_await start(random_uuid(), project, name, caller));
@@ -86,7 +90,8 @@ Task<> Instances::Impl::guest_ended(std::string uuid, bool reboot) {
     auto key = by_uuid.find(uuid);
     if (key == by_uuid.end()) co_return;
     const auto [project, name] = key->second;
-    auto claim = co_await parts.operations.claim_when_free(instance_url(project, name), "Clearing up after the guest ended", Milliseconds(60'000));
+    auto claim = co_await parts.operations.claim_when_free(instance_url(project, name), "Clearing up after the guest ended",
+                                                           Milliseconds(60'000));
     if (!claim && claim.error().kind() == ErrorKind::timeout) continue;
     if (!claim) co_return;
     // Whoever held it meanwhile may have stopped, started or renamed it.
@@ -121,8 +126,10 @@ Task<> Instances::Impl::reboot_after(Ptr instance, Milliseconds pause) {
   if (key == by_uuid.end() || stopping) co_return;
   const auto [project, name] = key->second;
   auto current = get(project, name);
-  if (!current || (*current)->status != InstanceStatus::stopped || power_of(**current) != "RUNNING") co_return;   // somebody was faster
-  auto started = operate(internal_caller(), project, name, "Restarting instance", [this, project, name](Operation& o) { return start(o.id(), project, name, internal_caller()); });
+  if (!current || (*current)->status != InstanceStatus::stopped || power_of(**current) != "RUNNING")
+    co_return;  // somebody was faster
+  auto started = operate(internal_caller(), project, name, "Restarting instance",
+                         [this, project, name](Operation& o) { return start(o.id(), project, name, internal_caller()); });
   if (!started) log::warn("instance '{}' asked for a restart: {}", name, started.error().text());
 }
 

@@ -41,12 +41,16 @@ Result<> check_live(const Instance& before, const Instance& after) {
   auto needs_stop = [&](const std::string& key) -> Result<> {
     const auto* rule = find_instance_key(key);
     if (rule == nullptr || rule->live || key.starts_with("limits.")) return {};
-    return fail(Error(ErrorKind::invalid, fmt::format("configuration key '{}' cannot change while the guest runs", key)).with_field("config." + key).with_hint("stop the instance first"));
+    return fail(Error(ErrorKind::invalid, fmt::format("configuration key '{}' cannot change while the guest runs", key))
+                    .with_field("config." + key)
+                    .with_hint("stop the instance first"));
   };
   VIRGA_CHECK(keys(before.expanded_config, after.expanded_config, needs_stop));
   VIRGA_CHECK(keys(after.expanded_config, before.expanded_config, needs_stop));
   if (before.expanded_devices != after.expanded_devices)
-    return fail(Error(ErrorKind::invalid, "devices cannot change while the guest runs yet").with_field("devices").with_hint("stop the instance first"));
+    return fail(Error(ErrorKind::invalid, "devices cannot change while the guest runs yet")
+                    .with_field("devices")
+                    .with_hint("stop the instance first"));
   return {};
 }
 
@@ -62,20 +66,23 @@ bool limits_differ(const Instance& a, const Instance& b) {
   return false;
 }
 
-Result<OperationPtr> Instances::update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request, std::optional<std::int64_t> expected) {
+Result<OperationPtr> Instances::update(const Caller& caller, const std::string& project, const std::string& name,
+                                       UpdateInstance request, std::optional<std::int64_t> expected) {
   auto* self = impl_.get();
   VIRGA_TRY(auto before, self->get(project, name));
-  if (expected && *expected != before->revision) return fail(ErrorKind::conflict, fmt::format("instance '{}' has changed meanwhile", name));
+  if (expected && *expected != before->revision)
+    return fail(ErrorKind::conflict, fmt::format("instance '{}' has changed meanwhile", name));
   // Once here, so that a wrong field is the answer to the request; once more with the instance held.
   VIRGA_TRY(auto trial, self->updated(*before, request));
   (void)trial;
-  return self->operate(caller, project, name, "Updating instance", [self, project, name, caller, request](Operation&) -> Task<Result<>> {
-    VIRGA_CO_TRY(auto current, self->get(project, name));
-    VIRGA_CO_TRY(auto changed, self->updated(*current, request));
-    VIRGA_CO_CHECK(co_await self->commit_update(current, std::move(changed)));
-    self->lifecycle("instance-updated", *current, caller);
-    co_return Result<>{};
-  });
+  return self->operate(caller, project, name, "Updating instance",
+                       [self, project, name, caller, request](Operation&) -> Task<Result<>> {
+                         VIRGA_CO_TRY(auto current, self->get(project, name));
+                         VIRGA_CO_TRY(auto changed, self->updated(*current, request));
+                         VIRGA_CO_CHECK(co_await self->commit_update(current, std::move(changed)));
+                         self->lifecycle("instance-updated", *current, caller);
+                         co_return Result<>{};
+                       });
 }
 
 Result<Instance> Instances::Impl::updated(const Instance& before, const UpdateInstance& request) const {
@@ -109,13 +116,17 @@ Result<> Instances::Impl::check_change(const Instance& before, const Instance& a
   VIRGA_TRY(auto old_root, root_disk(before.expanded_devices));
   VIRGA_TRY(auto root, root_disk(after.expanded_devices));
   if (root.second.at("pool") != before.pool)
-    return fail(Error(ErrorKind::unsupported, fmt::format("the root volume is in pool '{}': moving it to another pool is not supported yet", before.pool)).with_field("devices." + root.first + ".pool"));
+    return fail(Error(ErrorKind::unsupported,
+                      fmt::format("the root volume is in pool '{}': moving it to another pool is not supported yet", before.pool))
+                    .with_field("devices." + root.first + ".pool"));
   auto size = [](const Config& d) { return d.count("size") != 0 ? d.at("size") : std::string(); };
   if (size(root.second) != size(old_root.second))
-    return fail(Error(ErrorKind::unsupported, "the size of a root disk cannot change yet").with_field("devices." + root.first + ".size"));
+    return fail(
+        Error(ErrorKind::unsupported, "the size of a root disk cannot change yet").with_field("devices." + root.first + ".size"));
   for (const auto& nic : nics_of(after))
     if (!parts.networks.find(nic.network))
-      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network)).with_field("devices." + nic.device + ".network"));
+      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
+                      .with_field("devices." + nic.device + ".network"));
   return check_live(before, after);
 }
 
@@ -134,7 +145,8 @@ Task<Result<>> Instances::Impl::commit_update(Ptr before, Instance after) {
     // NICs that went give their addresses back with this commit; those that came get theirs when the guest starts.
     for (const auto& old : nics_of(*before)) {
       const auto now = nics_of(after);
-      if (std::any_of(now.begin(), now.end(), [&](const auto& n) { return n.device == old.device && n.network == old.network; })) continue;
+      if (std::any_of(now.begin(), now.end(), [&](const auto& n) { return n.device == old.device && n.network == old.network; }))
+        continue;
       parts.networks.erase(t, before->uuid, old.device);
       after.config.erase("volatile." + old.device + ".hwaddr");
       gone.push_back(old.device);

@@ -41,7 +41,9 @@ class NetworksTest : public testing::Test {
     halt();
     journal = std::make_unique<Journal>(store);
     networks = std::make_unique<Networks>(
-        Networks::Parts{.store = store, .journal = *journal, .operations = operations, .events = events, .driver = driver, .state_dir = base}, loop.get_executor());
+        Networks::Parts{
+            .store = store, .journal = *journal, .operations = operations, .events = events, .driver = driver, .state_dir = base},
+        loop.get_executor());
     auto loaded = await(networks->load());
     ASSERT_TRUE(loaded) << loaded.error().text();
     problems = await(journal->recover());
@@ -178,8 +180,11 @@ TEST_F(NetworksTest, WhatWasHalfDoneIsUndoneOrFinishedAtTheNextStart) {
   driver.bridges["br0"] = spec;
   fs::create_directory(base + "/networks/br0");
   Transaction t;
-  t.put("/journal/a", json::serialize(json::object{{"kind", "network-create"}, {"arguments", encode(half)}, {"undoing", false}, {"sequence", 0}}));
-  t.put("/journal/b", json::serialize(json::object{{"kind", "network-delete"}, {"arguments", encode(*networks->find("br1"))}, {"undoing", false}, {"sequence", 0}}));
+  t.put("/journal/a", json::serialize(json::object{
+                          {"kind", "network-create"}, {"arguments", encode(half)}, {"undoing", false}, {"sequence", 0}}));
+  t.put("/journal/b",
+        json::serialize(json::object{
+            {"kind", "network-delete"}, {"arguments", encode(*networks->find("br1"))}, {"undoing", false}, {"sequence", 0}}));
   ASSERT_TRUE(await(store.commit(std::move(t))));
   boot();
   EXPECT_TRUE(problems.empty());

@@ -35,7 +35,8 @@ Result<std::string> Pools::Impl::settle_source(const Pool& pool) const {
   while (real.size() > 1 && real.ends_with('/')) real.pop_back();
   // A device's name that is mistyped, or not there today, must not become a directory among the devices.
   for (const char* kernels : {"/dev", "/proc", "/sys"})
-    if (inside(real, kernels)) return invalid("config.source", fmt::format("source '{}' lies below {}, which is no place for data", given, kernels));
+    if (inside(real, kernels))
+      return invalid("config.source", fmt::format("source '{}' lies below {}, which is no place for data", given, kernels));
   for (const auto& [name, entry] : pools) {
     const auto other = entry.pool->source();
     if (inside(real, other) || inside(other, real))

@@ -14,7 +14,7 @@ namespace virga::http {
 struct ConnectionContext {
   Handler handler;
   ServerOptions options;
-  bool closing = false;    ///< every answer is the last one of its connection
+  bool closing = false;   ///< every answer is the last one of its connection
   BlockingPool* files();  ///< reads streamed files; made when the first is asked for
 
  private:
@@ -27,7 +27,7 @@ struct ConnectionState {
   Peer peer;
   Request request;  ///< that is being served
   bool in_handler = false;
-  bool idle = true;                       ///< between requests: nobody loses anything when it is closed
+  bool idle = true;  ///< between requests: nobody loses anything when it is closed
 };
 
 /// Serves requests until the connection ends.

@@ -1,11 +1,10 @@
 // The lifecycle. Each step is repeatable, as a daemon may be killed between any two of them and remove() must then find everything.
 #include "drivers/compute/qemu/driver.h"
 
-#include <time.h>
-#include <unistd.h>
-
 #include <fmt/format.h>
 #include <signal.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 constexpr Milliseconds first_pause{50};
 constexpr Milliseconds longest_pause{5'000};
 /// An emulated machine may take half a minute to its first program.
-constexpr auto boot_time = 120s;   // without KVM on a busy host a distribution takes that long
+constexpr auto boot_time = 120s;  // without KVM on a busy host a distribution takes that long
 constexpr Milliseconds agent_patience{5'000};
 constexpr Milliseconds agent_patience_at_boot{60'000};
 
