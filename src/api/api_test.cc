@@ -163,9 +163,21 @@ TEST_F(Site, ATokenLetsOneClientInOnce) {
   list.target = "/1.0/instances";
   EXPECT_EQ(send(laptop, list).status, 200);
   EXPECT_EQ(send(thief, list).status, 403);
-  // Removed: the next request is a stranger's.
+  // Removed: what it listens to ends, and the next request is a stranger's.
   const auto fingerprint = http::describe_certificate(laptop.identity->certificate).value().fingerprint;
-  EXPECT_EQ(call("DELETE", "/1.0/certificates/" + fingerprint).status, 200);
+  loop.run([&]() -> Task<http::testing::Done> {
+    http::Client remote(laptop), root(local);
+    auto events = co_await remote.websocket("/1.0/events?type=operation");
+    EXPECT_TRUE(events);
+    if (!events) co_return http::testing::Done{};
+    http::ClientRequest remove;
+    remove.method = "DELETE";
+    remove.target = "/1.0/certificates/" + fingerprint;
+    auto removed = co_await root.request(remove);
+    EXPECT_TRUE(removed && removed->status == 200);
+    EXPECT_FALSE(co_await (*events)->read());
+    co_return http::testing::Done{};
+  });
   EXPECT_EQ(send(laptop, list).status, 403);
 }
 

@@ -181,6 +181,7 @@ struct Site : ::testing::Test {
                            engine->server,
                            {.version = "test"}});
       server.emplace(loop.executor(), api->handler(), Api::server_options());
+      engine->certificates.on_removed([this](const std::string& fingerprint) { server->close_certificate(fingerprint); });
       auto unix_ok = server->listen_unix(directory.path() + "/api");
       EXPECT_TRUE(unix_ok);
       auto address = server->listen_tls("127.0.0.1:0", {engine->server.identity().certificate, engine->server.identity().key});

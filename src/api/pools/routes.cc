@@ -105,6 +105,7 @@ Task<Result<Response>> list_volumes(Context& c) {
   auto volumes = volumes_of(c, pool->name);
   if (c.params.size() > 1) std::erase_if(volumes, [&](const VolumeView& v) { return v.type != c.param(1); });
   std::vector<const VolumeView*> pointers;
+  pointers.reserve(volumes.size());
   for (const auto& v : volumes) pointers.push_back(&v);
   VIRGA_CO_TRY(auto out, list_objects(
                              c, pointers, [&](const VolumeView& v) { return volume_url(pool->name, v); },

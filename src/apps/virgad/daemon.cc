@@ -83,8 +83,9 @@ struct Daemon::Parts {
 
 namespace {
 
+/// The request that moves the server elsewhere may have come over it.
 Task<> stop_server(http::Server& server) {
-  co_await server.stop();
+  co_await server.stop(Milliseconds(5'000));
 }
 
 /// Members of the group may use the socket; without one only root may.
@@ -244,6 +245,10 @@ Task<Result<>> Daemon::Parts::listen() {
   VIRGA_CO_CHECK(http->listen_unix(options.socket, 0660));
   VIRGA_CO_CHECK(give_to_group(options.socket, options.group));
   server->set_apply([this](engine::ServerConfig, engine::ServerConfig after) { return listen_https(wanted_https(after)); });
+  certificates->on_removed([this](const std::string& fingerprint) {
+    if (https) https->close_certificate(fingerprint);
+    for (auto& old : old_https) old->close_certificate(fingerprint);
+  });
   certificates->set_server_info([this] {
     engine::Certificates::ServerInfo info{server->identity().fingerprint, {}};
     if (!https_address.empty()) info.addresses = reachable_addresses(https_address);

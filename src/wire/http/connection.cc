@@ -75,7 +75,8 @@ class Connection {
       co_return false;
     }
     if (co_await is_cancelled()) co_return false;
-    const bool keep = framing.keep_alive && !response.close && !context_.closing && (body_.done() || can_skip_body());
+    const bool keep =
+        framing.keep_alive && !response.close && !context_.closing && !state_.last && (body_.done() || can_skip_body());
     if (!co_await send(response, keep)) co_return false;
     if (!keep) {
       co_await linger();

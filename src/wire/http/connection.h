@@ -27,7 +27,8 @@ struct ConnectionState {
   Peer peer;
   Request request;  ///< that is being served
   bool in_handler = false;
-  bool idle = true;  ///< between requests: nobody loses anything when it is closed
+  bool last = false;  ///< the answer that is being made is the connection's last
+  bool idle = true;   ///< between requests: nobody loses anything when it is closed
 };
 
 /// Serves requests until the connection ends.

@@ -286,6 +286,16 @@ Task<> Server::stop(Milliseconds grace) {
   state->listeners.clear();
 }
 
+void Server::close_certificate(std::string_view fingerprint) noexcept {
+  for (auto& entry : state_->entries) {
+    auto connection = entry.connection.lock();
+    if (!connection || !connection->peer.certificate || connection->peer.certificate->fingerprint != fingerprint) continue;
+    // A client that takes its own certificate away still gets the answer.
+    connection->last = true;
+    if (!connection->in_handler) entry.transport->abort();
+  }
+}
+
 std::size_t Server::connections() const noexcept {
   return state_->entries.size();
 }

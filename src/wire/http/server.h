@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/task.h"
@@ -57,6 +58,9 @@ class Server {
   /// Stops listening and closes idle connections; requests and WebSockets may go on for `grace`, then they are cancelled and waited
   /// for.
   Task<> stop(Milliseconds grace = Milliseconds(0));
+  /// Ends all connections, WebSockets too, of clients that showed this certificate, which is trusted no more; a request that is
+  /// being handled is the connection's last.
+  void close_certificate(std::string_view fingerprint) noexcept;
   std::size_t connections() const noexcept;
 
  private:

@@ -285,6 +285,7 @@ TEST_F(HttpServer, SurvivesRunningOutOfDescriptors) {
   // Connections are made first; the server then cannot take all of them.
   rlimit tight = before;
   std::vector<io::UniqueFd> clients;
+  clients.reserve(8);
   for (int i = 0; i < 8; ++i) clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   tight.rlim_cur = static_cast<rlim_t>(clients.back().get()) + 2;
   ::setrlimit(RLIMIT_NOFILE, &tight);
