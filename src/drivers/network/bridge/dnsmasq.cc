@@ -135,6 +135,11 @@ Result<bool> write_lists(const BridgeSpec& spec, const DnsmasqUser& user) {
   return hosts || names;
 }
 
+/// Whether dnsmasq said so.
+bool port_is_taken(const Error& error) {
+  return error.message().find("Address already in use") != std::string::npos;
+}
+
 bool others_may_pass(const std::string& directory) {
   struct stat st{};
   return ::stat(directory.c_str(), &st) == 0 && (st.st_mode & S_IXOTH) != 0;
@@ -296,7 +301,7 @@ Task<Result<>> Dnsmasq::start(const BridgeSpec& spec, std::vector<std::string> a
   auto words = ran->err.substr(0, 500);
   std::replace(words.begin(), words.end(), '\n', ' ');
   auto error = Error(ErrorKind::unavailable, fmt::format("{}: {}", what, words));
-  if (words.find("in use") != std::string::npos)
+  if (port_is_taken(error))
     error = std::move(error).with_hint(
         "another DNS or DHCP server has taken the port: let it listen on its own interfaces only (dnsmasq: bind-dynamic)");
   co_return fail(std::move(error));
@@ -330,8 +335,12 @@ Task<Result<io::UniqueFd>> Dnsmasq::ensure(BridgeSpec spec) {
       // Perhaps one of ours whose pid file was lost holds the sockets.
       auto search = [&spec] { return find_by_search(spec); };
       auto strays = co_await pool_.run(search);
-      if (strays.empty()) co_return fail(std::move(started).error());
       for (auto& stray : strays) VIRGA_CO_CHECK(co_await end(std::move(stray)));
+      if (!strays.empty()) started = co_await start(spec, found.argv);
+    }
+    // A process that was killed has no command line any more, but its sockets for some milliseconds yet.
+    for (int tries = 0; !started && port_is_taken(started.error()) && tries < 10; ++tries) {
+      if (!co_await sleep_for(Milliseconds(100))) break;
       started = co_await start(spec, found.argv);
     }
     if (!started) co_return fail(std::move(started).error());
