@@ -1,6 +1,7 @@
 """What the system tests share: a real daemon in a private directory, network namespace and mount namespace, the real clients, and a scan for
 whatever a test may have left behind. Needs root."""
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -249,9 +250,7 @@ def contents(path):
 
 
 def tiny_images():
-    """The two images `tiny`, built once from Debian packages and kept in a cache. Returns the two paths."""
-    out = os.path.join(CACHE, "tiny")
-    stamp = os.path.join(out, "stamp")
+    """The two images `tiny`, built once from Debian packages and kept in a cache for each version of their sources. Returns the two paths."""
     script = os.path.join(TOP, "share/images/build-tiny")
     agent = os.path.join(BIN, "virga-agent")
     sources = [script, agent]
@@ -259,10 +258,15 @@ def tiny_images():
         dirs.sort()
         sources += [os.path.join(root, n) for n in sorted(names)]
     digest = hashlib.sha256(b"".join(map(contents, sources))).hexdigest()
-    paths = [os.path.join(out, "tiny-container.tar.gz"), os.path.join(out, "tiny-virtual-machine.tar.gz")]
-    if not (os.path.exists(stamp) and contents(stamp).decode() == digest and all(map(os.path.exists, paths))):
-        os.makedirs(out, exist_ok=True)
-        subprocess.run([script, "--agent", agent, "--out", out, "--cache", os.path.join(CACHE, "packages")], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-        with open(stamp, "w") as f:
-            f.write(digest)
-    return paths
+    out = os.path.join(CACHE, f"tiny-{digest[:16]}")
+    os.makedirs(CACHE, exist_ok=True)
+    with open(os.path.join(CACHE, "lock"), "w") as lock:  # several tests begin at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(out):
+            unfinished = tempfile.mkdtemp(prefix="unfinished.", dir=CACHE)
+            try:
+                subprocess.run([script, "--agent", agent, "--out", unfinished, "--cache", os.path.join(CACHE, "packages")], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+                os.rename(unfinished, out)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return [os.path.join(out, "tiny-container.tar.gz"), os.path.join(out, "tiny-virtual-machine.tar.gz")]
