@@ -19,6 +19,7 @@ CACHE = os.environ.get("VIRGA_TEST_CACHE", os.path.expanduser("~/.cache/virga-te
 
 def enter_private_namespaces():
     """Mounts and networks of a test are invisible to the host and end with the test."""
+    tiny_images()  # may fetch packages, for which there is a network only now
     libc = ctypes.CDLL(None, use_errno=True)
     CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x20000, 0x40000000, 0x4000, 1 << 18
     if libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
