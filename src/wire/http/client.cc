@@ -16,6 +16,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "wire/http/address.h"
 #include "wire/http/body_reader.h"
 #include "wire/http/parse.h"
 #include "wire/http/transport.h"
@@ -73,6 +74,7 @@ struct Client::Impl {
   std::unique_ptr<Transport> transport;
   std::string inbox;
   std::optional<PeerCertificate> certificate;
+  Reach peer_reach = Reach::global;
   bool used = false;  ///< the connection has carried a request already: the server may have closed it meanwhile
 
   std::string name() const {
@@ -96,23 +98,71 @@ struct Client::Impl {
     co_return std::make_unique<Transport>(std::move(socket));
   }
 
-  Task<Result<std::unique_ptr<Transport>>> connect_tls() {
+  /// The addresses of a host that the endpoint may reach. A name is looked up once, and the very addresses that were judged are
+  /// connected to. Errors: unavailable, denied.
+  Task<Result<std::vector<asio::ip::tcp::endpoint>>> look_up(std::string host, std::uint16_t port, bool judge) {
+    asio::ip::tcp::resolver resolver(co_await asio::this_coro::executor);
+    auto [error, found] = co_await resolver.async_resolve(host, std::to_string(port), await_ec);
+    if (error) co_return fail(ErrorKind::unavailable, fmt::format("look up '{}': {}", host, error.message()));
+    std::vector<asio::ip::tcp::endpoint> out;
+    auto worst = Reach::global;
+    for (const auto& entry : found) {
+      const auto address = parse_ip(host_of(entry.endpoint().data()));
+      const auto reach = address ? reach_of(*address) : Reach::never;
+      if (!judge || (reach != Reach::never && reach <= endpoint.reach)) {
+        out.push_back(entry.endpoint());
+      } else {
+        worst = std::max(worst, reach);
+      }
+    }
+    if (out.empty())
+      co_return fail(ErrorKind::denied,
+                     fmt::format("'{}' is a {} address, which may not be reached from here", host, to_string(worst)));
+    co_return out;
+  }
+
+  Task<Result<std::unique_ptr<Transport>>> connect_tcp() {
     auto executor = co_await asio::this_coro::executor;
-    auto context = make_client_context(endpoint);
-    if (!context) co_return fail(std::move(context).error());
-    asio::ip::tcp::resolver resolver(executor);
-    auto [resolve_error, addresses] = co_await resolver.async_resolve(endpoint.host, std::to_string(endpoint.port), await_ec);
-    if (resolve_error)
-      co_return fail(ErrorKind::unavailable, fmt::format("look up '{}': {}", endpoint.host, resolve_error.message()));
+    const bool proxied = !endpoint.proxy_host.empty();
+    VIRGA_CO_TRY(const auto addresses, co_await look_up(proxied ? endpoint.proxy_host : endpoint.host,
+                                                        proxied ? endpoint.proxy_port : endpoint.port, !proxied));
     asio::ip::tcp::socket socket(executor);
     auto [ec, used_address] = co_await asio::async_connect(socket, addresses, await_ec);
     if (ec) co_return fail(ErrorKind::unavailable, fmt::format("connect to '{}': {}", name(), ec.message()));
+    const auto peer = parse_ip(host_of(used_address.data()));
+    peer_reach = !proxied && peer ? reach_of(*peer) : Reach::global;
     const int on = 1;
     ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     const int family = used_address.address().is_v6() ? AF_INET6 : AF_INET;
     boost::system::error_code release_error;
     const int fd = socket.release(release_error);
     auto out = std::make_unique<Transport>(Transport::Socket(executor, asio::generic::stream_protocol(family, IPPROTO_TCP), fd));
+    if (proxied) VIRGA_CO_CHECK(co_await pass_proxy(*out));
+    co_return out;
+  }
+
+  /// Asks the proxy for a tunnel. A literal address is judged all the same; a name is the proxy's business.
+  Task<Result<>> pass_proxy(Transport& to) {
+    if (endpoint.plain) co_return Result<>{};  // such requests are sent to the proxy itself, with the whole URL
+    if (const auto address = parse_ip(endpoint.host); address && !may_reach(*address, endpoint.reach))
+      co_return fail(ErrorKind::denied, fmt::format("'{}' may not be reached from here", endpoint.host));
+    const auto authority =
+        endpoint.host.find(':') == std::string::npos ? name() : fmt::format("[{}]:{}", endpoint.host, endpoint.port);
+    const auto head = fmt::format("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\nUser-Agent: virga\r\n\r\n", authority);
+    VIRGA_CO_CHECK(co_await to.write(head, {}));
+    std::string storage;
+    VIRGA_CO_TRY(const auto answer, co_await read_answer_head(to, storage));
+    if (answer.status / 100 != 2 || !inbox.empty())
+      co_return fail(ErrorKind::unavailable, fmt::format("the proxy '{}:{}' does not connect to '{}': it answered {}",
+                                                         endpoint.proxy_host, endpoint.proxy_port, name(), answer.status));
+    co_return Result<>{};
+  }
+
+  Task<Result<std::unique_ptr<Transport>>> connect_tls() {
+    VIRGA_CO_TRY(auto out, co_await connect_tcp());
+    if (endpoint.plain) co_return out;
+    auto context = make_client_context(endpoint);
+    if (!context) co_return fail(std::move(context).error());
     auto shaken = co_await out->handshake_client(std::move(*context), endpoint.host);
     if (!shaken) co_return fail(std::move(shaken).error().wrap(fmt::format("connect to '{}'", name())));
     certificate = out->peer_certificate();
@@ -152,21 +202,31 @@ struct Client::Impl {
 
   Task<Result<>> ensure() {
     if (transport) co_return Result<>{};
+    inbox.clear();
     VIRGA_CO_TRY(transport, co_await open());
     inbox.clear();
     used = false;
     co_return Result<>{};
   }
 
+  /// The Host field: without the port where it is the scheme's own, as some servers insist.
+  std::string authority() const {
+    if (!endpoint.unix_path.empty()) return "unix.socket";
+    const bool v6 = endpoint.host.find(':') != std::string::npos;
+    const auto host = v6 ? fmt::format("[{}]", endpoint.host) : endpoint.host;
+    return endpoint.port == (endpoint.plain ? 80 : 443) ? host : fmt::format("{}:{}", host, endpoint.port);
+  }
+
   std::string head_of(const ClientRequest& r) const {
-    std::string out = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: virga\r\n", r.method, r.target,
-                                  endpoint.unix_path.empty() ? name() : "unix.socket");
+    const bool to_proxy = endpoint.plain && !endpoint.proxy_host.empty();
+    std::string out = fmt::format("{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: virga\r\n", r.method,
+                                  to_proxy ? "http://" + authority() : std::string(), r.target, authority());
     bool has_type = false;
     for (const auto& [n, v] : r.headers) {
       out += fmt::format("{}: {}\r\n", n, v);
       has_type = has_type || equals_ignoring_case(n, "content-type");
     }
-    if (r.upload) {
+    if (r.streams_upload()) {
       if (!has_type) out += "Content-Type: application/octet-stream\r\n";
       out += r.upload_length ? fmt::format("Content-Length: {}\r\n", *r.upload_length) : "Transfer-Encoding: chunked\r\n";
       out += "Expect: 100-continue\r\n";
@@ -178,7 +238,7 @@ struct Client::Impl {
     return out;
   }
 
-  Task<Result<std::string>> read_head() {
+  Task<Result<std::string>> read_head(Transport& from) {
     HeadScanner scanner;
     while (true) {
       if (!inbox.empty()) {
@@ -191,7 +251,7 @@ struct Client::Impl {
       }
       const auto have = inbox.size();
       inbox.resize(have + 4096);
-      auto n = co_await transport->read_some(inbox.data() + have, 4096);
+      auto n = co_await from.read_some(inbox.data() + have, 4096);
       inbox.resize(have + (n ? *n : 0));
       if (!n) co_return fail(std::move(n).error());
       if (*n == 0) co_return fail(ErrorKind::unavailable, fmt::format("'{}' closed the connection without an answer", name()));
@@ -205,7 +265,13 @@ struct Client::Impl {
     std::string buffer(copy_step, '\0');
     std::uint64_t sent = 0;
     while (true) {
-      VIRGA_CO_TRY(const std::size_t n, r.upload(std::span<char>(buffer)));
+      Result<std::size_t> given = 0;
+      if (r.produce) {
+        given = co_await r.produce(std::span<char>(buffer));
+      } else {
+        given = r.upload(std::span<char>(buffer));
+      }
+      VIRGA_CO_TRY(const std::size_t n, std::move(given));
       if (r.upload_length) {
         if (n == 0 && sent != *r.upload_length) co_return fail(ErrorKind::invalid, "the file changed its size while it was sent");
         if (n == 0) co_return Result<>{};
@@ -223,9 +289,9 @@ struct Client::Impl {
     }
   }
 
-  Task<Result<AnswerHead>> read_answer_head(std::string& storage) {
+  Task<Result<AnswerHead>> read_answer_head(Transport& from, std::string& storage) {
     AnswerHead answer;
-    VIRGA_CO_TRY(storage, co_await read_head());
+    VIRGA_CO_TRY(storage, co_await read_head(from));
     if (parse_answer_head(storage, max_fields, answer))
       co_return fail(ErrorKind::invalid, fmt::format("malformed answer from '{}'", name()));
     co_return answer;
@@ -234,19 +300,19 @@ struct Client::Impl {
   /// `began` tells whether anything came back: only before that may a request be sent a second time.
   Task<Result<ClientResponse>> exchange(const ClientRequest& r, bool& began) {
     const auto head = head_of(r);
-    auto written = co_await transport->write(head, r.upload ? std::string_view() : std::string_view(r.body));
+    auto written = co_await transport->write(head, r.streams_upload() ? std::string_view() : std::string_view(r.body));
     if (!written && written.error().kind() != ErrorKind::unavailable) co_return fail(std::move(written).error());
     // A server that refuses a body closes while it is being sent; its answer, where there is one, says more than the broken pipe.
     std::string storage;
-    auto first = co_await read_answer_head(storage);
+    auto first = co_await read_answer_head(*transport, storage);
     if (!first) co_return fail(written ? std::move(first).error() : std::move(written).error());
     auto answer = std::move(*first);
     began = true;
-    if (r.upload && answer.status == 100) {
+    if (r.streams_upload() && answer.status == 100) {
       auto sent = co_await send_upload(r);
       // A server that refuses half-way answers and closes; its words say more than the broken pipe.
       if (!sent && sent.error().kind() != ErrorKind::unavailable) co_return fail(std::move(sent).error());
-      VIRGA_CO_TRY(answer, co_await read_answer_head(storage));
+      VIRGA_CO_TRY(answer, co_await read_answer_head(*transport, storage));
     }
     ClientResponse out;
     out.status = answer.status;
@@ -255,7 +321,10 @@ struct Client::Impl {
     BodyReader body(*transport, inbox, Milliseconds(0));
     const bool until_end = !bodyless && !answer.framing.chunked && !answer.framing.content_length;
     body.begin(bodyless ? Framing{} : answer.framing, until_end);
-    if (r.download && out.status >= 200 && out.status < 300) {
+    if (r.receive && out.status >= 200 && out.status < 300) {
+      VIRGA_CO_CHECK(co_await r.receive(out, body));
+      if (!body.done()) transport.reset();  // the taker had enough
+    } else if (r.download && out.status >= 200 && out.status < 300) {
       std::string buffer(copy_step, '\0');
       while (!body.done()) {
         VIRGA_CO_TRY(const std::size_t n, co_await body.read_some(buffer));
@@ -265,7 +334,7 @@ struct Client::Impl {
       VIRGA_CO_TRY(out.body, co_await body.read_all(r.max_body));
     }
     // An upload that was refused before it was sent leaves the connection in an unknown state.
-    if (!answer.framing.keep_alive || until_end || (r.upload && out.status >= 400)) transport.reset();
+    if (!answer.framing.keep_alive || until_end || (r.streams_upload() && out.status >= 400)) transport.reset();
     co_return out;
   }
 
@@ -320,7 +389,7 @@ Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
   const auto head = upgrade.head_of(request);
   VIRGA_CO_CHECK(co_await upgrade.transport->write(head, {}));
   std::string storage;
-  VIRGA_CO_TRY(auto answer, co_await upgrade.read_answer_head(storage));
+  VIRGA_CO_TRY(auto answer, co_await upgrade.read_answer_head(*upgrade.transport, storage));
   if (answer.status != 101) {
     BodyReader body(*upgrade.transport, upgrade.inbox, Milliseconds(0));
     body.begin(answer.framing);
@@ -336,6 +405,9 @@ Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
 
 const std::optional<PeerCertificate>& Client::server_certificate() const noexcept {
   return impl_->certificate;
+}
+Reach Client::peer_reach() const noexcept {
+  return impl_->peer_reach;
 }
 const Endpoint& Client::endpoint() const noexcept {
   return impl_->endpoint;

@@ -1,5 +1,6 @@
-// An HTTP/1.1 client over a unix socket or TLS 1.3, for the command line and for tests: one connection that is kept and opened
-// again when the server closed it meanwhile; one request at a time. WebSockets get a connection of their own. Event loop only.
+// An HTTP/1.1 client over a unix socket or TLS, for the command line, for the daemon (see fetch.h) and for tests: one connection
+// that is kept and opened again when the server closed it meanwhile; one request at a time. WebSockets get a connection of their
+// own. Event loop only.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/task.h"
+#include "model/reach.h"
 #include "wire/http/message.h"
 #include "wire/http/tls.h"
 #include "wire/http/websocket.h"
@@ -28,7 +30,20 @@ struct Endpoint {
   std::string server_fingerprint;    ///< the only server certificate that is accepted; empty: the system's authorities and the host
                                      ///< name decide
   bool accept_any_server = false;    ///< only to look at a certificate before it is trusted
+  bool plain = false;                ///< HTTP without TLS: what comes must be verified otherwise, by a digest say
+  /// Addresses that lie further inside are not connected to, whatever the host's name resolves to. Not for unix sockets.
+  Reach reach = Reach::loopback;
+  std::string proxy_host;  ///< an HTTP proxy that is asked to CONNECT; it looks the host's name up by itself
+  std::uint16_t proxy_port = 0;
   Milliseconds connect_timeout{10'000};
+};
+
+struct ClientResponse {
+  int status = 0;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  /// The first value of that name without case, empty where there is none.
+  std::string_view header(std::string_view name) const noexcept;
 };
 
 struct ClientRequest {
@@ -38,18 +53,16 @@ struct ClientRequest {
   std::string body;  ///< sent as application/json unless a Content-Type header says otherwise
   /// A streamed body instead: fills the buffer, returns the bytes, 0 at the end. May block (the command line's own files).
   std::function<Result<std::size_t>(std::span<char>)> upload;
+  /// The same for the daemon, where nothing may block.
+  std::function<Task<Result<std::size_t>>(std::span<char>)> produce;
   std::optional<std::uint64_t> upload_length;  ///< Content-Length of the upload; absent: chunked
   /// Where the body of a 2xx answer goes instead of ClientResponse::body.
   std::function<Result<>(std::string_view)> download;
+  /// The same for the daemon: takes the body of a 2xx answer as it comes; the server is read only as fast as this goes.
+  std::function<Task<Result<>>(const ClientResponse& head, Body& body)> receive;
   std::size_t max_body = 256u << 20;  ///< of an answer that is kept in memory
-};
 
-struct ClientResponse {
-  int status = 0;
-  std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;
-  /// The first value of that name without case, empty where there is none.
-  std::string_view header(std::string_view name) const noexcept;
+  bool streams_upload() const noexcept { return upload || produce; }
 };
 
 class Client {
@@ -70,6 +83,8 @@ class Client {
   Task<Result<std::unique_ptr<WebSocket>>> websocket(std::string target);
   /// The certificate the server showed; absent over a unix socket or before connect().
   const std::optional<PeerCertificate>& server_certificate() const noexcept;
+  /// Where the server lies; global behind a proxy or before connect().
+  Reach peer_reach() const noexcept;
   const Endpoint& endpoint() const noexcept;
 
  private:

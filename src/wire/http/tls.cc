@@ -216,6 +216,8 @@ Result<std::shared_ptr<boost::asio::ssl::context>> make_client_context(const End
   restrict_versions(raw);
   if (endpoint.identity) VIRGA_CHECK(use_identity(raw, *endpoint.identity));
   const bool pinned = !endpoint.server_fingerprint.empty() || endpoint.accept_any_server;
+  // Public servers, whose certificates authorities have signed, may be older than ours.
+  if (!pinned) SSL_CTX_set_min_proto_version(raw, TLS1_2_VERSION);
   if (!pinned) SSL_CTX_set_default_verify_paths(raw);
   SSL_CTX_set_verify(raw, pinned ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, nullptr);
   return context;
