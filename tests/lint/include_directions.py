@@ -5,7 +5,7 @@ import re
 import sys
 
 SRC = pathlib.Path(__file__).resolve().parents[2] / "src"
-INTERFACES = ["store/store.h", "drivers/compute/driver.h", "drivers/storage/driver.h", "drivers/network/driver.h"]
+INTERFACES = ["store/store.h", "drivers/compute/driver.h", "drivers/storage/driver.h", "drivers/network/driver.h", "drivers/remote/driver.h"]
 READERS = ["drivers/image/reader.h", "drivers/image/files.h"]
 # The first rule that matches a file's path decides what it may include: folders, or single headers.
 RULES = [
@@ -15,8 +15,8 @@ RULES = [
     ("wire/", ["base/", "model/", "io/", "wire/"]),
     ("store/store.h", ["base/", "model/"]),
     ("store/", ["base/", "model/", "io/", "store/"]),
-    *[(f"drivers/{kind}/driver.h", ["base/", "model/"]) for kind in ("compute", "storage", "network")],
-    *[(f"drivers/{kind}/", ["base/", "model/", "io/", "wire/", f"drivers/{kind}/"]) for kind in ("compute", "storage", "network", "image")],
+    *[(f"drivers/{kind}/driver.h", ["base/", "model/"]) for kind in ("compute", "storage", "network", "remote")],
+    *[(f"drivers/{kind}/", ["base/", "model/", "io/", "wire/", f"drivers/{kind}/"]) for kind in ("compute", "storage", "network", "image", "remote")],
     ("engine/", ["base/", "model/", "engine/", *INTERFACES, *READERS]),
     ("api/", ["base/", "model/", "engine/", "wire/", "api/", *INTERFACES]),
     ("client/", ["base/", "model/", "io/", "wire/", "client/"]),
@@ -27,7 +27,7 @@ RULES = [
     ("apps/virga-agent/", ["apps/virga-agent/", "wire/agent/"]),
 ]
 # Concrete drivers and stores are strangers to each other, whatever the folder above allows.
-CONCRETE = re.compile(r"^(drivers/(?:compute|storage|network)/[a-z]+|store/(?:sqlite|memory|etcd))/")
+CONCRETE = re.compile(r"^(drivers/(?:compute|storage|network|remote)/[a-z]+|store/(?:sqlite|memory|etcd))/")
 
 
 def allowed(file, header, is_test):

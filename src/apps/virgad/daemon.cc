@@ -17,6 +17,7 @@
 #include "drivers/image/confined/confined.h"
 #include "drivers/network/bridge/driver.h"
 #include "drivers/network/fake/fake.h"
+#include "drivers/remote/https/driver.h"
 #include "drivers/storage/dir/dir.h"
 #include "drivers/storage/fake/fake.h"
 #include "engine/certificates/service.h"
@@ -51,6 +52,7 @@ struct Daemon::Parts {
   std::unique_ptr<network::Driver> network;
   std::unique_ptr<image::Reader> reader;
   std::unique_ptr<image::Files> files;
+  std::unique_ptr<remote::Driver> remotes;
 
   std::unique_ptr<engine::Events> events;
   std::unique_ptr<engine::Journal> journal;
@@ -147,6 +149,8 @@ Task<Result<>> Daemon::Parts::make_drivers() {
   }
   reader = image::make_confined_reader(libexec("virga-worker"));
   files = image::make_directory_files(options.state_dir + "/images", blocking);
+  auto own_identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
+  remotes = remote::make_https_driver({.files = blocking, .identity = own_identity, .proxies = [] { return http::Proxies{}; }});
   co_return co_await files->open();
 }
 
