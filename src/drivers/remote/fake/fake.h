@@ -1,13 +1,13 @@
 // Servers elsewhere for tests: answers that were laid out beforehand, by URL, and a record of what was asked.
 #pragma once
 
-#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "base/hash.h"
 #include "drivers/remote/driver.h"
+#include "io/file.h"
 
 namespace virga::remote {
 
@@ -45,7 +45,7 @@ class FakeDriver final : public Driver {
       if (path.empty()) co_return fail(ErrorKind::invalid, "unexpected part");
       total += bytes.size();
       if (total > limit) co_return fail(ErrorKind::invalid, "the download is too long");
-      std::ofstream(path, std::ios::binary) << bytes;
+      VIRGA_CO_CHECK(io::write_file(path, bytes));
       Sha256 hash;
       hash.add(bytes);
       out.push_back({.part = part, .file_name = "", .sha256 = hash.hex(), .size = bytes.size()});
