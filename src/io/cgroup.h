@@ -10,6 +10,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -25,6 +27,19 @@ struct CgroupUsage {
   Bytes swap = 0;
   std::uint64_t processes = 0;  ///< tasks, that is threads too
   std::uint64_t oom_kills = 0;
+};
+
+/// What metrics tell beyond the usage; what this host does not count stays empty.
+struct CgroupDetail {
+  std::uint64_t cpu_user_ns = 0, cpu_system_ns = 0;
+  /// "Cached", "Active_anon", "Shmem", ...: the names of /proc/meminfo.
+  std::vector<std::pair<std::string_view, Bytes>> memory;
+  struct Disk {
+    std::string device;  ///< "sda"
+    Bytes read_bytes = 0, written_bytes = 0;
+    std::uint64_t reads = 0, writes = 0;
+  };
+  std::vector<Disk> disks;
 };
 
 class Cgroup;
@@ -72,6 +87,7 @@ class Cgroup {
   Result<> limit_processes(std::optional<std::uint64_t> processes) const;
   /// Errors: not_found.
   Result<CgroupUsage> usage() const;
+  CgroupDetail detail() const;
   /// Waits until all tasks have stopped, at most `timeout`. Errors: timeout (and the group is thawed again), not_found.
   Result<> freeze(std::chrono::milliseconds timeout = std::chrono::milliseconds(2'000)) const;
   Result<> thaw() const;
