@@ -17,6 +17,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -113,7 +115,24 @@ struct GuestStats {
                   dropped_out = 0;
     std::vector<Address> addresses;
   };
-  std::vector<Interface> interfaces;                           ///< as the guest sees them
+  std::vector<Interface> interfaces;  ///< as the guest sees them
+  // What metrics tell more; empty or 0 where nobody knows.
+  std::uint32_t cpus = 0;  ///< that it may use at once
+  std::uint64_t cpu_user_ns = 0, cpu_system_ns = 0;
+  std::uint64_t oom_kills = 0;
+  /// By the names of /proc/meminfo that metrics use: "Cached", "Active_anon", "Shmem".
+  std::vector<std::pair<std::string_view, Bytes>> memory_parts;
+  struct Disk {
+    std::string device;
+    Bytes read_bytes = 0, written_bytes = 0;
+    std::uint64_t reads = 0, writes = 0;
+  };
+  std::vector<Disk> disks;
+  struct Filesystem {
+    std::string device, type, mountpoint;
+    Bytes size = 0, free = 0, available = 0;
+  };
+  std::vector<Filesystem> filesystems;
   std::string os_name, os_version, kernel_version, host_name;  ///< from the agent or the namespace; empty: unknown
 };
 

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -54,6 +55,24 @@ GuestStats::Interface describe(const io::Link& link, const std::vector<io::LinkA
   return out;
 }
 
+/// How many processors the limit leaves: cgroup limits are in time, the container sees all.
+std::uint32_t processors() {
+  return static_cast<std::uint32_t>(std::max(1l, ::sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+void add_detail(GuestStats& stats, const io::Cgroup& group, const std::string& rootfs) {
+  auto detail = group.detail();
+  stats.cpus = processors();
+  stats.cpu_user_ns = detail.cpu_user_ns;
+  stats.cpu_system_ns = detail.cpu_system_ns;
+  stats.memory_parts = std::move(detail.memory);
+  for (auto& d : detail.disks) stats.disks.push_back({std::move(d.device), d.read_bytes, d.written_bytes, d.reads, d.writes});
+  struct statvfs fs{};
+  if (::statvfs(rootfs.c_str(), &fs) == 0)
+    stats.filesystems.push_back(
+        {"overlay", "overlay", "/", fs.f_blocks * fs.f_frsize, fs.f_bfree * fs.f_frsize, fs.f_bavail * fs.f_frsize});
+}
+
 Result<GuestStats> collect(const io::Cgroup& group, const Remembered& remembered, pid_t pid) {
   GuestStats stats;
   VIRGA_TRY(auto usage, group.usage());
@@ -63,6 +82,8 @@ Result<GuestStats> collect(const io::Cgroup& group, const Remembered& remembered
   stats.memory_peak = usage.memory_peak;
   stats.memory_total = usage.memory_limit ? std::min(*usage.memory_limit, host_memory()) : host_memory();
   stats.swap_used = usage.swap;
+  stats.oom_kills = usage.oom_kills;
+  add_detail(stats, group, remembered.rootfs);
   if (auto netlink = io::Netlink::open_in(pid)) {
     auto links = netlink->links();
     auto addresses = netlink->addresses();

@@ -13,9 +13,11 @@ namespace virga::compute::qemu_driver {
 namespace {
 
 constexpr Milliseconds agent_time{1'000};
+constexpr Milliseconds monitor_time{1'000};
+constexpr std::size_t max_disks = 64;
 
 struct HostSide {
-  std::uint64_t cpu_ns = 0;
+  std::uint64_t user_ns = 0, system_ns = 0;
   Bytes resident = 0;
   Bytes peak = 0;
   std::vector<io::Link> links;
@@ -29,18 +31,18 @@ std::uint64_t number(std::string_view text) {
 }
 
 /// Fields 14 and 15 of /proc/PID/stat, behind the name in parentheses.
-std::uint64_t cpu_ticks(std::string_view stat) {
+void read_ticks(std::string_view stat, HostSide& into) {
   const auto close = stat.rfind(')');
-  if (close == std::string_view::npos) return 0;
+  if (close == std::string_view::npos) return;
   stat.remove_prefix(close + 1);
-  std::uint64_t ticks = 0;
+  const auto tick = 1'000'000'000ull / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
   for (int field = 3; field <= 15; ++field) {
     stat.remove_prefix(std::min(stat.find_first_not_of(' '), stat.size()));
     const auto end = std::min(stat.find(' '), stat.size());
-    if (field >= 14) ticks += number(stat.substr(0, end));
+    if (field == 14) into.user_ns = number(stat.substr(0, end)) * tick;
+    if (field == 15) into.system_ns = number(stat.substr(0, end)) * tick;
     stat.remove_prefix(end);
   }
-  return ticks;
 }
 
 Bytes status_field(std::string_view status, std::string_view name) {
@@ -52,7 +54,7 @@ HostSide read_host_side(pid_t pid, bool nics) {
   HostSide h;
   const auto stat = io::read_file(fmt::format("/proc/{}/stat", pid)).value_or("");
   const auto status = io::read_file(fmt::format("/proc/{}/status", pid)).value_or("");
-  h.cpu_ns = cpu_ticks(stat) * (1'000'000'000ull / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
+  read_ticks(stat, h);
   h.resident = status_field(status, "VmRSS:");
   h.peak = status_field(status, "VmHWM:");
   if (!nics) return h;
@@ -111,6 +113,37 @@ GuestStats::Interface from_host(const Nic& nic, const std::vector<io::Link>& lin
   return out;
 }
 
+std::uint64_t counter(const json::object& object, std::string_view name) {
+  const auto* value = object.if_contains(name);
+  if (value == nullptr) return 0;
+  return value->is_uint64() ? value->get_uint64()
+                            : static_cast<std::uint64_t>(value->is_int64() ? std::max<std::int64_t>(0, value->get_int64()) : 0);
+}
+
+/// QEMU's own counts of each disk of the guest. One that does not answer soon is not waited for.
+Task<std::vector<GuestStats::Disk>> disk_counters(GuestPtr guest) {
+  std::vector<GuestStats::Disk> out;
+  auto answer = co_await command(guest, "query-blockstats", {}, monitor_time);
+  if (!answer || !answer->is_array()) co_return out;
+  for (const auto& item : answer->get_array()) {
+    const auto* object = item.if_object();
+    const auto* stats = object != nullptr ? object->if_contains("stats") : nullptr;
+    if (stats == nullptr || !stats->is_object()) continue;
+    std::string name;
+    for (const char* key : {"device", "qdev", "node-name"})
+      if (const auto* value = object->if_contains(key); name.empty() && value != nullptr && value->is_string())
+        name = value->get_string();
+    // A device that is plugged by its id is shown by its path: "/machine/peripheral/root/virtio-backend".
+    if (name.ends_with("/virtio-backend")) name.resize(name.size() - 15);
+    name.erase(0, name.rfind('/') + 1);
+    if (name.empty() || out.size() >= max_disks) continue;
+    const auto& s = stats->get_object();
+    out.push_back({std::move(name), counter(s, "rd_bytes"), counter(s, "wr_bytes"), counter(s, "rd_operations"),
+                   counter(s, "wr_operations")});
+  }
+  co_return out;
+}
+
 }  // namespace
 
 Task<Result<GuestStats>> guest_stats(CorePtr core, GuestPtr guest) {
@@ -118,10 +151,16 @@ Task<Result<GuestStats>> guest_stats(CorePtr core, GuestPtr guest) {
   std::optional<agent::GuestState> told;
   if (ask)
     if (auto answer = co_await guest->agent->state(agent_time)) told = std::move(*answer);
+  std::vector<GuestStats::Disk> disks;
+  if (guest->state == State::running) disks = co_await disk_counters(guest);
   auto host = co_await core->options.pool.run(
       [pid = guest->pid, nics = !told && !guest->nics.empty()] { return read_host_side(pid, nics); });
   GuestStats stats;
-  stats.cpu_ns = host.cpu_ns;
+  stats.cpu_ns = host.user_ns + host.system_ns;
+  stats.cpu_user_ns = host.user_ns;
+  stats.cpu_system_ns = host.system_ns;
+  stats.cpus = guest->cpus;
+  stats.disks = std::move(disks);
   stats.memory_peak = host.peak;
   stats.memory_used = host.resident;
   stats.memory_total = guest->memory_mib << 20;
