@@ -40,6 +40,7 @@ struct Api::Impl {
     add_network_routes(router);
     add_project_routes(router);
     add_metadata_routes(router);
+    add_metrics_routes(router);
     add_missing_routes(router);
   }
 

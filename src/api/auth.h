@@ -20,6 +20,7 @@ namespace virga::api {
 struct Identity {
   engine::Caller caller;
   bool trusted = false;
+  bool metrics = false;               ///< a certificate that may read /1.0/metrics and nothing else
   bool restricted = false;            ///< a certificate that may use the named projects only
   std::vector<std::string> projects;  ///< of a restricted certificate
   bool may_use(std::string_view project) const;

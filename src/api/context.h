@@ -1,6 +1,7 @@
 // One request on its way through a handler: who asks, in which project, with what.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@ namespace virga::api {
 /// What requests share besides the services.
 struct Shared {
   InstanceCache instance_cache;
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   /// Writes uploads: disks may be slow.
   BlockingPool& files() {
     if (!files_) files_ = std::make_unique<BlockingPool>("api-files", 2);

@@ -16,7 +16,6 @@ Task<Result<http::Response>> not_yet(Context& c) {
 
 void add_missing_routes(Router& router) {
   for (const auto* pattern : {"/1.0/cluster",
-                              "/1.0/metrics",
                               "/1.0/network-acls",
                               "/1.0/network-address-sets",
                               "/1.0/network-allocations",

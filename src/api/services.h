@@ -18,6 +18,7 @@ class Operations;
 class Pools;
 class Profiles;
 class Projects;
+class Sampler;
 class Server;
 }  // namespace virga::engine
 
@@ -47,6 +48,7 @@ struct Services {
   engine::Instances& instances;
   engine::Certificates& certificates;
   engine::Server& server;
+  engine::Sampler& sampler;
   About about;
 };
 

@@ -21,6 +21,7 @@
 #include "engine/pools/service.h"
 #include "engine/profiles/service.h"
 #include "engine/projects/service.h"
+#include "engine/sampler/sampler.h"
 #include "engine/server/service.h"
 #include "store/memory/store.h"
 #include "wire/http/files.h"
@@ -102,7 +103,15 @@ struct Engine {
             executor),
         instances({store, journal, operations, events, projects, profiles, pools, networks, images, containers, vms, clock,
                    directory, "boot"},
-                  executor) {}
+                  executor),
+        sampler(executor, clock, [this] { return running_guests(); }) {}
+
+  std::vector<engine::Sampler::Guest> running_guests() {
+    std::vector<engine::Sampler::Guest> out;
+    for (const auto& i : instances.list(std::nullopt))
+      if (i->status == InstanceStatus::running) out.push_back({i->uuid, i->type == InstanceType::container ? &containers : &vms});
+    return out;
+  }
 
   Task<Result<>> start() {
     VIRGA_CO_CHECK(co_await server.start());
@@ -127,6 +136,7 @@ struct Engine {
 
   Task<> stop() {
     co_await operations.stop();
+    co_await sampler.stop();
     co_await instances.shut_down();
     co_await images.stop();
     co_await networks.shut_down();
@@ -151,6 +161,7 @@ struct Engine {
   engine::Networks networks;
   engine::Images images;
   engine::Instances instances;
+  engine::Sampler sampler;
 };
 
 /// One answer, decoded.
@@ -179,6 +190,7 @@ struct Site : ::testing::Test {
                            engine->instances,
                            engine->certificates,
                            engine->server,
+                           engine->sampler,
                            {.version = "test"}});
       server.emplace(loop.executor(), api->handler(), Api::server_options());
       engine->certificates.on_removed([this](const std::string& fingerprint) { server->close_certificate(fingerprint); });

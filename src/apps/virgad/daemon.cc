@@ -30,6 +30,7 @@
 #include "engine/pools/service.h"
 #include "engine/profiles/service.h"
 #include "engine/projects/service.h"
+#include "engine/sampler/sampler.h"
 #include "engine/server/service.h"
 #include "engine/url.h"
 #include "io/process.h"
@@ -65,6 +66,7 @@ struct Daemon::Parts {
   std::unique_ptr<engine::Networks> networks;
   std::unique_ptr<engine::Images> images;
   std::unique_ptr<engine::Instances> instances;
+  std::unique_ptr<engine::Sampler> sampler;
 
   std::unique_ptr<api::Api> api;
   std::unique_ptr<http::Server> http, https;
@@ -77,6 +79,7 @@ struct Daemon::Parts {
   Task<Result<>> make_drivers();
   void make_services();
   void connect_services();
+  std::vector<engine::Sampler::Guest> running_guests() const;
   Task<Result<>> load();
   Task<Result<>> listen();
   Task<Result<>> listen_https(std::string address);
@@ -183,6 +186,15 @@ void Daemon::Parts::make_services() {
       engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,
                                *containers, *vms, clock, options.state_dir, io::boot_id()},
       executor);
+  sampler = std::make_unique<engine::Sampler>(executor, clock, [this] { return running_guests(); });
+}
+
+std::vector<engine::Sampler::Guest> Daemon::Parts::running_guests() const {
+  std::vector<engine::Sampler::Guest> out;
+  for (const auto& i : instances->list(std::nullopt))
+    if (i->status == InstanceStatus::running || i->status == InstanceStatus::frozen)
+      out.push_back({i->uuid, i->type == InstanceType::container ? containers.get() : vms.get()});
+  return out;
 }
 
 /// Who uses what: services ask each other only through these.
@@ -244,7 +256,7 @@ Task<Result<>> Daemon::Parts::listen() {
   about.socket_is_shared = !options.group.empty();
   about.addresses = [this] { return https_address.empty() ? std::vector<std::string>() : reachable_addresses(https_address); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
-                                                 *certificates, *server, std::move(about)});
+                                                 *certificates, *server, *sampler, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   VIRGA_CO_CHECK(http->listen_unix(options.socket, 0660));
   VIRGA_CO_CHECK(give_to_group(options.socket, options.group));
@@ -316,6 +328,7 @@ Task<> Daemon::stop() {
   if (p.https) co_await p.https->stop();
   co_await p.tasks.join();
   if (p.operations) co_await p.operations->stop();
+  if (p.sampler) co_await p.sampler->stop();
   if (p.instances) co_await p.instances->shut_down();
   if (p.images) co_await p.images->stop();
   if (p.networks) co_await p.networks->shut_down();
