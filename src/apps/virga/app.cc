@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "apps/virga/settings.h"
 #include "apps/virga/text.h"
 #include "client/endpoint.h"
 
@@ -29,30 +28,70 @@ std::string App::socket_path() const {
   return this_machine().unix_path;
 }
 
+Result<client::Config*> App::config() {
+  if (!config_) {
+    VIRGA_TRY(auto loaded, client::Config::load([](const char* name) -> const char* { return std::getenv(name); }));
+    config_ = std::move(loaded);
+  }
+  return &*config_;
+}
+
+const std::string& App::remote() {
+  if (remote_.empty()) {
+    auto known = config();
+    remote_ = globals_.force_local || !known ? "local" : (*known)->default_remote;
+  }
+  return remote_;
+}
+
+Result<> App::use_remote(const std::string& name) {
+  VIRGA_TRY(auto* known, config());
+  VIRGA_CHECK(known->find(name));
+  if (remote_ != name) project_.reset();
+  remote_ = name;
+  return {};
+}
+
 Result<Api*> App::api() {
-  if (api_) return api_.get();
-  auto api = std::make_unique<Api>(this_machine());
+  return api_of(remote());
+}
+
+Result<Api*> App::api_of(const std::string& remote) {
+  auto& slot = apis_[remote];
+  if (slot) return slot.get();
+  VIRGA_TRY(auto* known, config());
+  http::Endpoint endpoint = this_machine();
+  if (!globals_.force_local) {
+    VIRGA_TRY(endpoint, known->endpoint(remote));
+  }
+  const bool by_socket = !endpoint.unix_path.empty();
+  const auto where = by_socket ? endpoint.unix_path : fmt::format("{}:{}", endpoint.host, endpoint.port);
+  auto api = std::make_unique<Api>(std::move(endpoint));
   if (auto ok = api->connect(); !ok) {
     auto error = std::move(ok).error();
+    if (!by_socket) return fail(std::move(error).wrap(fmt::format("remote \"{}\"", remote)));
     if (error.kind() == ErrorKind::denied)
       return fail(std::move(error)
-                      .wrap(fmt::format("You may not use the virga daemon (socket path: {})", socket_path()))
+                      .wrap(fmt::format("You may not use the virga daemon (socket path: {})", where))
                       .with_hint("run this as root or as a member of the group that owns the socket"));
-    return fail(Error(error.kind(), fmt::format("The virga daemon doesn't appear to be started (socket path: {})", socket_path()))
+    return fail(Error(error.kind(), fmt::format("The virga daemon doesn't appear to be started (socket path: {})", where))
                     .with_hint("start it, for example with: systemctl start virgad\nor name its socket: "
                                "VIRGA_SOCKET=/path/unix.socket virga ..."));
   }
-  api_ = std::move(api);
-  return api_.get();
+  slot = std::move(api);
+  return slot.get();
 }
 
 const std::string& App::project() {
-  if (!project_) {
-    project_ = globals_.project;
-    if (project_->empty()) project_ = load_settings().project;
-    if (project_->empty()) project_ = "default";
-  }
+  if (!project_) project_ = project_of(remote());
   return *project_;
+}
+
+std::string App::project_of(const std::string& remote) {
+  if (!globals_.project.empty()) return globals_.project;
+  if (auto known = config(); known)
+    if (auto entry = (*known)->find(remote); entry && !(*entry)->project.empty()) return (*entry)->project;
+  return "default";
 }
 
 Url App::url(std::string_view base) {
@@ -83,16 +122,11 @@ Progress App::progress(std::string prefix) const {
 }
 
 Result<std::string> local_name(const std::string& argument) {
-  auto colon = argument.find(':');
-  if (colon == std::string::npos) return argument;
-  auto remote = argument.substr(0, colon);
-  if (remote == "local") return argument.substr(colon + 1);
-  return fail(Error(ErrorKind::unsupported, fmt::format("The remote \"{}\" doesn't exist", remote))
-                  .with_hint("virga speaks to the daemon of this machine only: leave the remote out, or write local:"));
+  return argument;
 }
 
 Result<std::string> optional_local_name(const Args& args, std::size_t index) {
-  return local_name(args.word(index));
+  return args.word(index);
 }
 
 bool stdin_is_terminal() {

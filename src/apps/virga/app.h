@@ -2,6 +2,7 @@
 // or an image wrote reaches the terminal with control characters in it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,11 +13,13 @@
 #include "apps/virga/progress.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "client/config.h"
 
 namespace virga::cli {
 
 struct Globals {
   std::string project;  ///< as given; empty: the configured one
+  bool force_local = false;
   bool quiet = false;
   bool debug = false;
   bool verbose = false;
@@ -29,12 +32,22 @@ class App {
 
   const Command& root() const noexcept { return root_; }
   const Globals& globals() const noexcept { return globals_; }
-  /// Connected. Errors: unavailable, denied; with what to do.
+  /// The remote servers this user knows; read at the first use. Errors: invalid, denied (the file).
+  Result<client::Config*> config();
+  /// The one that verbs speak to; the default one unless the command's words name another.
+  const std::string& remote();
+  /// Errors: not_found.
+  Result<> use_remote(const std::string& name);
+
+  /// Connected to remote(). Errors: unavailable, denied; with what to do.
   Result<Api*> api();
+  /// The same for a command that works on several servers.
+  Result<Api*> api_of(const std::string& remote);
   std::string socket_path() const;
 
-  /// The project that names belong to: --project, what `project switch` chose, or "default".
+  /// The project that names belong to: --project, what `project switch` chose for this remote, or "default".
   const std::string& project();
+  std::string project_of(const std::string& remote);
   /// A URL within the project.
   Url url(std::string_view base);
 
@@ -54,13 +67,15 @@ class App {
  private:
   const Command& root_;
   Globals globals_;
+  std::optional<client::Config> config_;
+  std::string remote_;
   std::optional<std::string> project_;
-  std::unique_ptr<Api> api_;
+  std::map<std::string, std::unique_ptr<Api>> apis_;
 };
 
-/// Removes "local:" in front of a name. Errors: unsupported (another remote).
+/// A name of the remote that the command runs on; its "remote:" was taken off before (see remotes.h).
 Result<std::string> local_name(const std::string& argument);
-/// The same where the argument may also be just "local:" or missing, which leaves an empty name.
+/// The same where the argument may also be missing, which leaves an empty name.
 Result<std::string> optional_local_name(const Args& args, std::size_t index);
 bool stdin_is_terminal();
 /// All of standard input, where it is not a terminal; else nothing. Errors: invalid (more than 16 MiB).

@@ -66,6 +66,7 @@ struct Command {
   std::function<Result<>(App&, const Args&)> run = {};
   std::vector<Command> children = {};
   bool hidden = false;
+  bool own_remotes = false;  ///< gets its words with the remotes in them: it works on several servers at once
 
   std::string_view name() const { return use.substr(0, use.find(' ')); }
 };

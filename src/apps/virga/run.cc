@@ -6,6 +6,7 @@
 
 #include "apps/virga/app.h"
 #include "apps/virga/commands.h"
+#include "apps/virga/remotes.h"
 #include "apps/virga/text.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -53,7 +54,22 @@ Result<> perform(App& app, const Parsed& parsed) {
     return {};
   }
   VIRGA_TRY(bool fits, words_fit(app, parsed));
-  return fits ? command.run(app, parsed.args) : Result<>();
+  if (!fits) return {};
+  if (command.own_remotes) return command.run(app, parsed.args);
+  // What stands below `admin` concerns the daemon of this machine, whatever the default remote is.
+  if (parsed.path.size() > 1 && parsed.path[1]->name() == "admin") {
+    VIRGA_CHECK(app.use_remote("local"));
+    return command.run(app, parsed.args);
+  }
+  VIRGA_CHECK(app.config());
+  VIRGA_TRY(const auto parts, split_by_remote(command.use, parsed.args.words, app.remote()));
+  for (const auto& part : parts) {
+    VIRGA_CHECK(app.use_remote(part.remote));
+    Args args = parsed.args;
+    args.words = part.words;
+    VIRGA_CHECK(command.run(app, args));
+  }
+  return {};
 }
 
 int report(const Error& error) {
@@ -93,6 +109,7 @@ int run(const std::vector<std::string>& arguments) {
   auto parsed = parse(root, arguments);
   if (!parsed) return report(parsed.error());
   Globals globals{.project = parsed->args.text("project"),
+                  .force_local = parsed->args.has("force-local"),
                   .quiet = parsed->args.has("quiet"),
                   .debug = parsed->args.has("debug"),
                   .verbose = parsed->args.has("verbose")};

@@ -12,7 +12,7 @@ namespace {
 
 /// `config set` and its sisters mean the server where no instance stands in front of the keys.
 bool names_instance(const Args& args, std::size_t words_without) {
-  return args.size() > words_without && args[0].find('=') == std::string::npos;
+  return args.size() > words_without && !args[0].empty() && args[0].find('=') == std::string::npos;
 }
 
 Result<json::object> instance(App& app, const std::string& argument) {
@@ -32,7 +32,7 @@ Result<> update_server(App& app, const std::function<Result<>(json::object&)>& c
 }
 
 Result<> show(App& app, const Args& args) {
-  if (args.word(0).empty() || args.word(0) == "local:") {
+  if (args.word(0).empty()) {
     VIRGA_TRY(auto* api, app.api());
     VIRGA_TRY(auto server, api->object(Url("/1.0")));
     app.print(as_yaml(only_fields(server, {"config"})));
@@ -70,7 +70,7 @@ Result<> get(App& app, const Args& args) {
 Result<> set(App& app, const Args& args) {
   // "config set c1 key=value", "config set c1 key value", "config set key=value", "config set key value".
   const bool for_instance = names_instance(args, 1) && (args.size() > 2 || args[1].find('=') != std::string::npos);
-  VIRGA_TRY(auto settings, parse_settings({args.words.begin() + (for_instance ? 1 : 0), args.words.end()}));
+  VIRGA_TRY(auto settings, parse_settings({args.words.begin() + (for_instance || args[0].empty() ? 1 : 0), args.words.end()}));
   auto change = [&](json::object& object) { return apply_settings(object, settings, args.has("property")); };
   if (!for_instance) return update_server(app, change);
   VIRGA_TRY(auto name, local_name(args[0]));
@@ -80,7 +80,7 @@ Result<> set(App& app, const Args& args) {
 Result<> unset(App& app, const Args& args) {
   const std::string& key = args[args.size() - 1];
   auto change = [&](json::object& object) { return remove_setting(object, key, args.has("property")); };
-  if (args.size() == 1) return update_server(app, change);
+  if (args.size() == 1 || args[0].empty()) return update_server(app, change);
   VIRGA_TRY(auto name, local_name(args[0]));
   return update(app, instance_resource(), name, change);
 }

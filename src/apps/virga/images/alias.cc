@@ -18,7 +18,7 @@ Result<> list(App& app, const Args& args) {
   for (auto& alias : aliases) {
     if (!alias.is_object()) continue;
     const bool wanted = std::all_of(args.words.begin(), args.words.end(), [&](const std::string& filter) {
-      return filter.empty() || filter == "local:" || text_of(alias.get_object(), "target").starts_with(filter) ||
+      return filter.empty() || text_of(alias.get_object(), "target").starts_with(filter) ||
              text_of(alias.get_object(), "name").find(filter) != std::string::npos;
     });
     if (wanted) shown.push_back(std::move(alias));

@@ -4,7 +4,6 @@
 #include "apps/virga/commands.h"
 #include "apps/virga/listing.h"
 #include "apps/virga/resource.h"
-#include "apps/virga/settings.h"
 #include "apps/virga/text.h"
 #include "apps/virga/values.h"
 
@@ -25,6 +24,13 @@ std::function<std::string(const json::object&)> feature(std::string name) {
   return [name = "features." + name](const json::object& o) {
     return yes_no(parse_bool(text_of(object_of(o, "config"), name)).value_or(false));
   };
+}
+
+/// Each remote has its own current project.
+Result<> remember_project(App& app, const std::string& name) {
+  VIRGA_TRY(auto* config, app.config());
+  config->remotes[app.remote()].project = name;
+  return config->save();
 }
 
 Result<> list(App& app, const Args& args) {
@@ -72,11 +78,7 @@ Result<> remove(App& app, const Args& args) {
   }
   VIRGA_CHECK(api->send("DELETE", url));
   app.note(fmt::format("Project {} deleted", name));
-  auto settings = load_settings();
-  if (settings.project == name) {
-    settings.project.clear();
-    VIRGA_CHECK(save_settings(settings));
-  }
+  if (app.project_of(app.remote()) == name) return remember_project(app, "");
   return {};
 }
 
@@ -84,9 +86,7 @@ Result<> switch_project(App& app, const Args& args) {
   VIRGA_TRY(auto name, local_name(args[0]));
   VIRGA_TRY(auto* api, app.api());
   VIRGA_CHECK(api->object(Url("/1.0/projects").segment(name)));
-  auto settings = load_settings();
-  settings.project = name;
-  return save_settings(settings);
+  return remember_project(app, name);
 }
 
 Result<> current(App& app, const Args&) {

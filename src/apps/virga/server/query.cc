@@ -43,7 +43,6 @@ std::string target_of(App& app, std::string path) {
 
 Result<> query(App& app, const Args& args) {
   auto path = args[0];
-  if (path.starts_with("local:")) path.erase(0, 6);
   if (!path.starts_with("/")) return fail(ErrorKind::invalid, "Query path must start with /");
   if (args.has("raw") && args.has("wait")) return fail(ErrorKind::invalid, "--wait cannot be combined with --raw");
   std::string data = args.text("data");

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "apps/virga/command.h"
+
+namespace virga::cli {
+
+Command remote_add_command();
+
+}  // namespace virga::cli
