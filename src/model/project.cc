@@ -4,39 +4,13 @@
 
 #include "base/units.h"
 #include "model/name.h"
+#include "model/project_keys.h"
 
 namespace virga {
 namespace {
 
-constexpr std::array features = {"features.images", "features.networks", "features.profiles", "features.storage.volumes"};
-
-Result<> check_key(const Project& project, const std::string& key, const std::string& value) {
-  const std::string field = "config." + key;
-  if (key.starts_with("user.")) {
-    if (key.size() <= 5 || key.size() > 128) return invalid(field, "a user key has 1 to 123 characters behind 'user.'");
-    for (const char c : key + value)
-      if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t')
-        return invalid(field, "control characters are not allowed here");
-    return {};
-  }
-  for (const std::string_view known : features) {
-    if (key != known) continue;
-    auto on = parse_bool(value);
-    if (!on) return invalid(field, "'" + key + "' is true or false");
-    if (key == "features.networks" && *on && !is_default(project))
-      return tl::unexpected<Error>(
-          Error(ErrorKind::unsupported,
-                "'features.networks' is not supported yet: projects use the networks of the default project")
-              .with_field(field));
-    return {};
-  }
-  for (const std::string_view later :
-       {"features.", "limits.", "restricted", "backups.compression_algorithm", "images.", "network.hwaddr_pattern"})
-    if (std::string_view(key).starts_with(later))
-      return tl::unexpected<Error>(Error(ErrorKind::unsupported, "'" + key + "' is not supported yet").with_field(field));
-  const std::string near = nearest(key, {"features.images", "features.networks", "features.profiles", "features.storage.volumes"});
-  return invalid(field, "unknown project configuration key '" + key + "'" + (near.empty() ? "" : "; did you mean '" + near + "'?"));
-}
+constexpr std::array features = {"features.images",   "features.networks",        "features.networks.zones",
+                                 "features.profiles", "features.storage.buckets", "features.storage.volumes"};
 
 }  // namespace
 
@@ -60,6 +34,7 @@ Result<Project> decode_project(const json::object& document) {
   VIRGA_TRY(p.name, f.string("name"));
   VIRGA_TRY(p.description, f.string("description"));
   VIRGA_TRY(p.config, f.string_map("config"));
+  set_defaults(p);  // a feature that came with a newer version
   return p;
 }
 
@@ -68,12 +43,13 @@ Result<> check(const Project& p) {
   // Host names and paths of guests join project and name with '_'.
   if (p.name.find('_') != std::string::npos) return invalid("name", "a project's name has no '_'");
   VIRGA_CHECK(check_description(p.description));
-  for (const auto& [key, value] : p.config) VIRGA_CHECK(check_key(p, key, value));
+  for (const auto& [key, value] : p.config) VIRGA_CHECK(check_project_key(is_default(p), key, value));
   return {};
 }
 
 void set_defaults(Project& p) {
-  for (const std::string key : features) p.config.try_emplace(key, key == "features.networks" && !is_default(p) ? "false" : "true");
+  for (const std::string_view key : features)
+    p.config.try_emplace(std::string(key), key.starts_with("features.networks") && !is_default(p) ? "false" : "true");
 }
 
 }  // namespace virga

@@ -20,6 +20,7 @@ struct Project {
   bool has_profiles() const { return feature("features.profiles"); }
   bool has_networks() const { return feature("features.networks"); }
   bool has_volumes() const { return feature("features.storage.volumes"); }
+  bool has_buckets() const { return feature("features.storage.buckets"); }
 
  private:
   bool feature(std::string_view key) const;
