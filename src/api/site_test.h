@@ -119,6 +119,18 @@ struct Engine {
                              [this](const Project& p, Transaction& t) { profiles.project_gone(p, t); }});
     profiles.set_usage(
         [this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
+    profiles.set_policy([this](const Profile& next) { return instances.check_profile(next); });
+    profiles.on_change([this](const std::string& p, const std::string& n) { instances.profile_changed(p, n); });
+    projects.policy().set_instances([this](const std::string& project) { return instances.counted(project); });
+    projects.policy().add_contents([this](const std::string& project, Amounts& sum) {
+      for (const auto& image : images.list(project))
+        if (image->project == project) sum["disk"] += static_cast<std::int64_t>(image->size);
+      if (project == "default") sum["networks"] += static_cast<std::int64_t>(networks.list().size());
+    });
+    networks.set_room([this] { return projects.policy().check("default", {{"networks", 1}}); });
+    images.set_room([this](const std::string& project, Bytes size) {
+      return projects.policy().check(project, {{"disk", static_cast<std::int64_t>(size)}});
+    });
     certificates.set_server_info(
         [this] { return engine::Certificates::ServerInfo{server.identity().fingerprint, {"127.0.0.1:1"}}; });
     VIRGA_CO_CHECK(co_await certificates.start());

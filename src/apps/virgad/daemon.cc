@@ -209,6 +209,16 @@ void Daemon::Parts::connect_services() {
       if (profile->name != "default") urls.push_back(engine::profile_url(profile->project, profile->name));
     return urls;
   });
+  projects->policy().set_instances([this](const std::string& project) { return instances->counted(project); });
+  projects->policy().add_contents([this](const std::string& project, Amounts& sum) {
+    for (const auto& image : images->list(project))
+      if (image->project == project) sum["disk"] += static_cast<std::int64_t>(image->size);
+    if (project == "default") sum["networks"] += static_cast<std::int64_t>(networks->list().size());
+  });
+  networks->set_room([this] { return projects->policy().check("default", {{"networks", 1}}); });
+  images->set_room([this](const std::string& project, Bytes size) {
+    return projects->policy().check(project, {{"disk", static_cast<std::int64_t>(size)}});
+  });
   profiles->set_usage([this](std::string_view project, std::string_view name) {
     return instances->users_of_profile(std::string(project), std::string(name));
   });

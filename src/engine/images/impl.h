@@ -67,6 +67,7 @@ struct Images::Impl {
   Task<Result<>> unpack_staged(storage::ImageOps& ops, std::string fingerprint);
 
   Parts parts;
+  Room room;
   Executor executor;
   Cache<Image> images;
   Cache<ImageAlias> aliases;

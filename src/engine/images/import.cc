@@ -82,6 +82,10 @@ Task<Result<>> Images::Impl::import(Operation& operation, const ImportImage& req
   auto inspection = co_await parts.reader.inspect(request.metadata_file, request.rootfs_file);
   if (!inspection) co_return fail(std::move(inspection).error());
   VIRGA_CO_TRY(auto made, compose(request, digest, *inspection));
+  std::shared_ptr<void> held;
+  if (room) {
+    VIRGA_CO_TRY(held, room(made.project, made.size));
+  }
   std::vector<ImageAlias> new_aliases;
   for (const auto& [name, description] : request.aliases) {
     if (aliases.find(alias_key(request.project, made.type, name)))

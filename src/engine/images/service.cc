@@ -10,6 +10,10 @@
 namespace virga::engine {
 
 Images::Images(Parts parts, Executor executor) : impl_(std::make_unique<Impl>(std::move(parts), executor)) {}
+
+void Images::set_room(Room room) {
+  impl_->room = std::move(room);
+}
 Images::~Images() = default;
 
 Images::Ptr Images::Impl::any(std::string_view fingerprint) const {

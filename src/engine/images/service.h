@@ -77,6 +77,10 @@ class Images {
   Images(Parts parts, Executor executor);
   ~Images();
 
+  /// May refuse an image of this size in a project (limits.disk). Asked before it is kept; what it returns lives until then.
+  using Room = std::function<Result<std::shared_ptr<void>>(const std::string& project, Bytes size)>;
+  void set_room(Room room);
+
   // Reads. Every `project` is the caller's; where features.images is false the default project's images are meant.
   /// In order of project and fingerprint; absent: of all projects.
   std::vector<Ptr> list(const std::optional<std::string>& project) const;

@@ -126,6 +126,7 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   instance.config["volatile.last_state.power"] = "STOPPED";
   expand(instance, profiles);
   VIRGA_CO_CHECK(check(instance));
+  VIRGA_CO_CHECK(self->parts.projects.policy().check(instance));
 
   const auto url = instance_url(instance.project, instance.name);
   const std::string description = "Creating instance";
@@ -157,6 +158,8 @@ Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instan
   VIRGA_CO_CHECK(check(instance));
   if (!parts.pools.find(instance.pool))
     co_return fail(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool));
+  // The names are held from here on, with what is in them: it counts as soon as it is pending.
+  VIRGA_CO_CHECK(parts.projects.policy().check(instance));
   VIRGA_CO_TRY(instance.id_base, ids.take());
   // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
   const Key key{instance.project, instance.name};

@@ -70,7 +70,16 @@ std::vector<std::string> Instances::users_of_project(const std::string& name) co
   return impl_->urls_where([&](const Instance& i) { return i.project == name; });
 }
 
-Result<> Instances::check_profile(const Profile& next) const {
+std::vector<Instances::Ptr> Instances::counted(const std::string& project) const {
+  auto out = list(project);
+  for (auto it = impl_->pending.lower_bound({project, ""}); it != impl_->pending.end() && it->first.first == project; ++it)
+    out.push_back(it->second);
+  return out;
+}
+
+Result<std::shared_ptr<void>> Instances::check_profile(const Profile& next) const {
+  VIRGA_CHECK(impl_->parts.projects.policy().check(next));
+  std::vector<Ptr> changed;
   for (const auto& i : impl_->users_of(next.project, next.name)) {
     VIRGA_TRY(auto profiles, impl_->profiles_of(*i));
     for (auto& p : profiles)
@@ -79,8 +88,9 @@ Result<> Instances::check_profile(const Profile& next) const {
     expand(trial, profiles);
     auto fits = impl_->check_change(*i, trial);
     if (!fits) return fail(std::move(fits).error().wrap(fmt::format("instance '{}' uses this profile", i->name)));
+    changed.push_back(std::make_shared<const Instance>(std::move(trial)));
   }
-  return {};
+  return impl_->parts.projects.policy().check(std::move(changed));
 }
 
 Result<> Instances::rename_profile(const Profile& old, const std::string& new_name, Transaction& transaction) const {

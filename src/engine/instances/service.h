@@ -129,8 +129,11 @@ class Instances {
   std::vector<std::string> users_of_network(const std::string& name) const;
   std::vector<std::string> users_of_pool(const std::string& name) const;
   std::vector<std::string> users_of_project(const std::string& name) const;
-  /// Whether all instances that use a profile could live with this version of it. Errors: invalid, naming the first that could not.
-  Result<> check_profile(const Profile& next) const;
+  /// Whether all instances that use a profile could live with this version of it, and their projects allow it. Errors: invalid,
+  /// denied; names the first instance that could not. What it returns is kept until the profile is committed.
+  Result<std::shared_ptr<void>> check_profile(const Profile& next) const;
+  /// For Policy::set_instances(): all of a project, with those being made.
+  std::vector<Ptr> counted(const std::string& project) const;
   /// Adds the documents of the instances that use a profile, with its new name. Errors: busy.
   Result<> rename_profile(const Profile& old, const std::string& new_name, Transaction& transaction) const;
   /// Merges a changed profile into the instances that use it.

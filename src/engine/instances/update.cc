@@ -5,6 +5,7 @@
 #include "engine/instances/impl.h"
 #include "engine/networks/service.h"
 #include "engine/pools/service.h"
+#include "engine/projects/service.h"
 
 namespace virga::engine {
 namespace {
@@ -74,7 +75,7 @@ Result<OperationPtr> Instances::update(const Caller& caller, const std::string& 
     return fail(ErrorKind::conflict, fmt::format("instance '{}' has changed meanwhile", name));
   // Once here, so that a wrong field is the answer to the request; once more with the instance held.
   VIRGA_TRY(auto trial, self->updated(*before, request));
-  (void)trial;
+  VIRGA_CHECK(self->parts.projects.policy().check(trial));
   return self->operate(caller, project, name, "Updating instance",
                        [self, project, name, caller, request](Operation&) -> Task<Result<>> {
                          VIRGA_CO_TRY(auto current, self->get(project, name));
@@ -131,6 +132,7 @@ Result<> Instances::Impl::check_change(const Instance& before, const Instance& a
 }
 
 Task<Result<>> Instances::Impl::commit_update(Ptr before, Instance after) {
+  VIRGA_CO_TRY(const Policy::Hold held, parts.projects.policy().check(after));
   const bool running = before->status == InstanceStatus::running || before->status == InstanceStatus::frozen;
   if (running) {
     if (limits_differ(*before, after)) {

@@ -169,6 +169,10 @@ Task<Result<Networks::Ptr>> Networks::create(Caller caller, CreateNetwork reques
                        .with_field("name")
                        .with_hint("choose another name for the network"));
   VIRGA_CO_CHECK(co_await impl.settle_addresses(network));
+  std::shared_ptr<void> held;
+  if (impl.room) {
+    VIRGA_CO_TRY(held, impl.room());
+  }
   auto done = co_await impl.parts.journal.execute(impl.create_procedure(network));
   if (!done) co_return fail(std::move(done).error().wrap(fmt::format("create network '{}'", network.name)));
   VIRGA_CO_TRY(auto document, co_await impl.parts.store.get(Impl::key(network.name)));

@@ -58,6 +58,7 @@ struct Networks::Impl {
   void register_kinds();
 
   Parts parts;
+  Room room;
   Executor executor;
   std::map<std::string, EntryPtr> networks;
   AddressBook book;

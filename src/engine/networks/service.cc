@@ -139,6 +139,10 @@ Task<> Networks::Impl::retry_failed() {
 }
 
 Networks::Networks(Parts parts, Executor executor) : impl_(std::make_unique<Impl>(std::move(parts), std::move(executor))) {}
+
+void Networks::set_room(Room room) {
+  impl_->room = std::move(room);
+}
 Networks::~Networks() = default;
 
 Networks::Ptr Networks::find(const std::string& name) const {

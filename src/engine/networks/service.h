@@ -95,6 +95,10 @@ class Networks {
   /// Who may use networks tells it here: a function from a network's name to URLs. Called for every listing: must be quick.
   void add_users(std::function<std::vector<std::string>(const std::string& network)> users);
 
+  /// May refuse one more network (limits.networks). Asked before it is made; what it returns lives until then.
+  using Room = std::function<Result<std::shared_ptr<void>>()>;
+  void set_room(Room room);
+
   // --- changes ---
   /// Errors: invalid, exists (the name, or an interface of that name that is not ours), conflict (its subnet is in use),
   /// unavailable.

@@ -78,6 +78,10 @@ Task<Result<ProfilePtr>> Profiles::create(Profile profile, Caller caller) {
   VIRGA_CO_CHECK(check(profile));
   const std::string k = key(profile.project, profile.name);
   if (find(profile.project, profile.name)) co_return fail(ErrorKind::exists, "profile '" + profile.name + "' exists already");
+  std::shared_ptr<void> held;
+  if (policy_) {
+    VIRGA_CO_TRY(held, policy_(profile));
+  }
   Transaction t;
   t.expect(k, 0).put(k, json::serialize(encode(profile)));
   auto revision = co_await store_.commit(std::move(t));
@@ -96,7 +100,10 @@ Task<Result<ProfilePtr>> Profiles::update(std::string project, std::string name,
   next.config = std::move(update.config);
   next.devices = std::move(update.devices);
   VIRGA_CO_CHECK(check(next));
-  if (policy_) VIRGA_CO_CHECK(policy_(next));
+  std::shared_ptr<void> held;
+  if (policy_) {
+    VIRGA_CO_TRY(held, policy_(next));
+  }
   const std::string k = key(project, name);
   Transaction t;
   t.expect(k, expected.value_or(old->revision)).put(k, json::serialize(encode(next)));

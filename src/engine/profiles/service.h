@@ -31,8 +31,10 @@ class Profiles {
   void set_usage(std::function<std::vector<std::string>(std::string_view project, std::string_view name)> usage) {
     usage_ = std::move(usage);
   }
-  /// May refuse what would make an instance invalid; asked before each update is committed.
-  void set_policy(std::function<Result<>(const Profile& next)> policy) { policy_ = std::move(policy); }
+  /// May refuse a profile, or what would make an instance invalid; asked before each is committed. What it returns is kept until
+  /// then.
+  using Policy = std::function<Result<std::shared_ptr<void>>(const Profile& next)>;
+  void set_policy(Policy policy) { policy_ = std::move(policy); }
   /// Called when a profile was made or changed, whoever did it, before the writer goes on. A deleted one had no users.
   void on_change(std::function<void(const std::string& project, const std::string& name)> hook) { on_change_ = std::move(hook); }
   /// Adds the documents of the instances that use a profile, with its new name, to the transaction that renames it. Without it a
@@ -76,7 +78,7 @@ class Profiles {
   Events& events_;
   Cache<Profile> cache_;
   std::function<std::vector<std::string>(std::string_view, std::string_view)> usage_;
-  std::function<Result<>(const Profile&)> policy_;
+  Policy policy_;
   std::function<void(const std::string&, const std::string&)> on_change_;
   std::function<Result<>(const Profile&, const std::string&, Transaction&)> on_rename_;
 };

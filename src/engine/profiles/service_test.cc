@@ -91,9 +91,9 @@ TEST_F(ProfilesTest, ThePolicyMayRefuseAnUpdate) {
   run([&]() -> Task<> {
     EXPECT_TRUE(co_await profiles.start());
     EXPECT_TRUE(co_await profiles.create(big(), root));
-    profiles.set_policy([](const Profile& next) -> Result<> {
+    profiles.set_policy([](const Profile& next) -> Result<std::shared_ptr<void>> {
       if (next.devices.empty()) return fail(ErrorKind::invalid, "instance 'db1' would have no root disk");
-      return {};
+      return nullptr;
     });
     EXPECT_EQ(kind_of(co_await profiles.update("default", "big", {}, {}, root)), ErrorKind::invalid);
     EXPECT_EQ(profiles.find("default", "big")->devices, big().devices);

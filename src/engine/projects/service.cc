@@ -16,12 +16,17 @@ std::map<std::string, bool> features(const Project& project) {
   return {{"features.images", full.has_images()},
           {"features.profiles", full.has_profiles()},
           {"features.networks", full.has_networks()},
+          {"features.storage.buckets", full.has_buckets()},
           {"features.storage.volumes", full.has_volumes()}};
 }
 
 }  // namespace
 
-Projects::Projects(Store& store, Events& events) : store_(store), events_(events), cache_(store, "/projects/", decode_project) {}
+Projects::Projects(Store& store, Events& events)
+    : store_(store),
+      events_(events),
+      cache_(store, "/projects/", decode_project),
+      policy_([this](std::string_view name) { return find(name); }) {}
 
 std::string Projects::key(std::string_view name) {
   return "/projects/" + std::string(name);
@@ -104,6 +109,7 @@ Task<Result<ProjectPtr>> Projects::update(std::string name, std::string descript
   Project next = *old;
   next.description = std::move(description);
   next.config = std::move(config);
+  std::erase_if(next.config, [](const auto& entry) { return entry.second.empty(); });
   set_defaults(next);
   VIRGA_CO_CHECK(check(next));
   if (is_default(next)) {
@@ -112,6 +118,7 @@ Task<Result<ProjectPtr>> Projects::update(std::string name, std::string descript
   } else if (features(next) != features(*old)) {
     VIRGA_CO_CHECK(check_unused(name, "change the features of"));
   }
+  VIRGA_CO_TRY(const Policy::Hold held, policy_.check(*old, next));
   Transaction t;
   t.expect(key(name), expected.value_or(old->revision)).put(key(name), json::serialize(encode(next)));
   if (old->has_profiles() && !next.has_profiles() && companions_.gone) companions_.gone(*old, t);

@@ -12,6 +12,7 @@
 #include "engine/cache.h"
 #include "engine/caller.h"
 #include "engine/events/events.h"
+#include "engine/projects/policy.h"
 #include "model/project.h"
 #include "store/store.h"
 
@@ -51,9 +52,13 @@ class Projects {
   Result<std::string> networks_of(std::string_view name) const;
   Result<std::string> volumes_of(std::string_view name) const;
 
+  /// Limits and restrictions: asked by whoever commits something that counts.
+  Policy& policy() noexcept { return policy_; }
+
   /// Errors: invalid, unsupported, exists.
   Task<Result<ProjectPtr>> create(Project project, Caller caller);
-  /// Replaces description and configuration. Errors: not_found, conflict, invalid, busy (features of a project that is in use).
+  /// Replaces description and configuration. Errors: not_found, conflict, invalid, busy (features of a project that is in use),
+  /// denied (an instance that the new restrictions forbid).
   Task<Result<ProjectPtr>> update(std::string name, std::string description, Config config, std::optional<Revision> expected,
                                   Caller caller);
   /// Errors: not_found, exists, denied (the default project), busy (in use).
@@ -67,6 +72,7 @@ class Projects {
   Store& store_;
   Events& events_;
   Cache<Project> cache_;
+  Policy policy_;
   std::function<std::vector<std::string>(std::string_view)> usage_;
   Companions companions_;
 };
