@@ -3,13 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/networks/json.h"
 #include "api/respond.h"
 #include "api/router.h"
 #include "engine/networks/service.h"
+#include "engine/projects/service.h"
 #include "engine/url.h"
+#include "model/project_restrictions.h"
 
 namespace virga::api {
 namespace {
@@ -21,14 +25,26 @@ json::object show(Context& c, const Network& n) {
   return network_json(n, c.identity.visible(c.services.networks.used_by(n.name)));
 }
 
+/// What a project may not use looks like what does not exist (restricted.networks.access).
+bool may_see(Context& c, const Network& n) {
+  auto allows = [&](const std::string& name) {
+    const auto project = c.services.projects.find(name);
+    return project && may_use_network(*project, n.name);
+  };
+  if (c.all_projects && c.identity.restricted) return std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
+  return allows(c.project);
+}
+
 Result<engine::Networks::Ptr> find(Context& c) {
-  if (auto network = c.services.networks.find(c.param(0))) return network;
+  if (auto network = c.services.networks.find(c.param(0)); network && may_see(c, *network)) return network;
   return fail(ErrorKind::not_found, fmt::format("network '{}' does not exist", c.param(0)));
 }
 
 Task<Result<Response>> list(Context& c) {
+  auto networks = c.services.networks.list();
+  std::erase_if(networks, [&](const auto& n) { return !may_see(c, *n); });
   VIRGA_CO_TRY(auto out, list_objects(
-                             c, c.services.networks.list(), [](const Network& n) { return engine::network_url("", n.name); },
+                             c, networks, [](const Network& n) { return engine::network_url("", n.name); },
                              [&](const Network& n) { return show(c, n); }));
   co_return sync(out);
 }

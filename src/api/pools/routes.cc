@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/pools/json.h"
@@ -12,7 +14,9 @@
 #include "engine/images/service.h"
 #include "engine/instances/service.h"
 #include "engine/pools/service.h"
+#include "engine/projects/service.h"
 #include "engine/url.h"
+#include "model/project_restrictions.h"
 
 namespace virga::api {
 namespace {
@@ -23,15 +27,27 @@ json::object show(Context& c, const Pool& p) {
   return pool_json(p, c.identity.visible(c.services.pools.used_by(p.name)));
 }
 
+/// What a project may not use looks like what does not exist (restricted.storage-pools.access).
+bool may_see(Context& c, const Pool& p) {
+  auto allows = [&](const std::string& name) {
+    const auto project = c.services.projects.find(name);
+    return project && may_use_pool(*project, p.name);
+  };
+  if (c.all_projects && c.identity.restricted) return std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
+  return allows(c.project);
+}
+
 Result<engine::Pools::Ptr> find(Context& c) {
-  if (auto pool = c.services.pools.find(c.param(0))) return pool;
+  if (auto pool = c.services.pools.find(c.param(0)); pool && may_see(c, *pool)) return pool;
   return fail(ErrorKind::not_found, fmt::format("storage pool '{}' does not exist", c.param(0)));
 }
 
 Task<Result<Response>> list(Context& c) {
-  VIRGA_CO_TRY(auto out, list_objects(
-                             c, c.services.pools.list(), [](const Pool& p) { return engine::pool_url(p.name); },
-                             [&](const Pool& p) { return show(c, p); }));
+  auto pools = c.services.pools.list();
+  std::erase_if(pools, [&](const auto& p) { return !may_see(c, *p); });
+  VIRGA_CO_TRY(
+      auto out,
+      list_objects(c, pools, [](const Pool& p) { return engine::pool_url(p.name); }, [&](const Pool& p) { return show(c, p); }));
   co_return sync(out);
 }
 

@@ -1,6 +1,8 @@
 // /1.0/profiles
 #include "api/routes.h"
 
+#include <fmt/format.h>
+
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/profiles/json.h"
@@ -16,7 +18,17 @@ namespace {
 using http::Response;
 
 json::object show(Context& c, const Profile& p) {
-  return profile_json(p, c.services.profiles.used_by(p.project, p.name));
+  return profile_json(p, c.identity.visible(c.services.profiles.used_by(p.project, p.name)));
+}
+
+/// Whose profiles a change is about. A project without profiles of its own uses those of "default", which who is restricted to it
+/// may read but not change: they are others' too. Errors: not_found, denied.
+Result<std::string> changeable(Context& c) {
+  VIRGA_TRY(auto owner, c.services.projects.profiles_of(c.project));
+  if (!c.identity.may_use(owner))
+    return fail(ErrorKind::denied,
+                fmt::format("project '{}' uses the profiles of project '{}', which you may not change", c.project, owner));
+  return owner;
 }
 
 Task<Result<Response>> list(Context& c) {
@@ -39,7 +51,7 @@ Task<Result<Response>> create(Context& c) {
   const Fields fields(body);
   VIRGA_CO_CHECK(fields.only({"name", "description", "config", "devices"}));
   Profile profile;
-  VIRGA_CO_TRY(profile.project, c.services.projects.profiles_of(c.project));
+  VIRGA_CO_TRY(profile.project, changeable(c));
   VIRGA_CO_TRY(profile.name, fields.string("name"));
   VIRGA_CO_TRY(profile.description, fields.string("description"));
   VIRGA_CO_TRY(profile.config, fields.string_map("config"));
@@ -56,7 +68,7 @@ Task<Result<Response>> get(Context& c) {
 }
 
 Task<Result<Response>> change(Context& c, bool replace) {
-  VIRGA_CO_TRY(auto owner, c.services.projects.profiles_of(c.project));
+  VIRGA_CO_TRY(auto owner, changeable(c));
   VIRGA_CO_TRY(auto profile, c.services.profiles.get(owner, c.param(0)));
   VIRGA_CO_CHECK(check_match(c.request, profile_etag(*profile)));
   VIRGA_CO_TRY(auto body, c.json());
@@ -87,7 +99,7 @@ Task<Result<Response>> patch(Context& c) {
 }
 
 Task<Result<Response>> rename(Context& c) {
-  VIRGA_CO_TRY(auto owner, c.services.projects.profiles_of(c.project));
+  VIRGA_CO_TRY(auto owner, changeable(c));
   VIRGA_CO_TRY(auto body, c.json());
   const Fields fields(body);
   VIRGA_CO_CHECK(fields.only({"name"}));
@@ -98,7 +110,7 @@ Task<Result<Response>> rename(Context& c) {
 }
 
 Task<Result<Response>> remove(Context& c) {
-  VIRGA_CO_TRY(auto owner, c.services.projects.profiles_of(c.project));
+  VIRGA_CO_TRY(auto owner, changeable(c));
   VIRGA_CO_CHECK(co_await c.services.profiles.remove(owner, c.param(0), c.caller()));
   co_return empty();
 }

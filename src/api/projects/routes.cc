@@ -8,7 +8,6 @@
 #include "api/projects/json.h"
 #include "api/respond.h"
 #include "api/router.h"
-#include "engine/instances/service.h"
 #include "engine/operations/operations.h"
 #include "engine/projects/service.h"
 #include "engine/url.h"
@@ -106,15 +105,10 @@ Task<Result<Response>> remove(Context& c) {
   co_return empty();
 }
 
-/// How much of each resource is used; there are no limits yet.
+/// Limit and use of each resource, in numbers and bytes; a limit of -1 is none.
 Task<Result<Response>> state(Context& c) {
   VIRGA_CO_TRY(auto project, find(c));
-  std::int64_t containers = 0, vms = 0;
-  for (const auto& i : c.services.instances.list(project->name)) ++(i->type == InstanceType::container ? containers : vms);
-  auto amount = [](std::int64_t usage) { return json::object{{"Limit", -1}, {"Usage", usage}}; };
-  co_return sync(json::object{{"resources", json::object{{"containers", amount(containers)},
-                                                         {"virtual-machines", amount(vms)},
-                                                         {"instances", amount(containers + vms)}}}});
+  co_return sync(project_state_json(*project, c.services.projects.policy().used(project->name)));
 }
 
 }  // namespace
