@@ -89,6 +89,37 @@ Result<> switch_project(App& app, const Args& args) {
   return remember_project(app, name);
 }
 
+/// "MEMORY", "DISK (FAST)" for the pool "fast".
+std::string resource_label(std::string_view name) {
+  if (name.starts_with("disk.")) return fmt::format("DISK ({})", upper(std::string(name.substr(5))));
+  return upper(std::string(name));
+}
+
+Result<> info(App& app, const Args& args) {
+  VIRGA_TRY(auto name, local_name(args[0]));
+  VIRGA_TRY(auto* api, app.api());
+  VIRGA_TRY(auto state, api->object(Url("/1.0/projects").segment(name).segment("state")));
+  json::array rows;
+  for (const auto& [resource, amounts] : object_of(state, "resources")) {
+    if (!amounts.is_object()) continue;
+    const bool bytes = resource == "memory" || resource.starts_with("disk");
+    auto show = [&](std::int64_t n) { return bytes ? (n == 0 ? "0B" : binary_size(n)) : fmt::format("{}", n); };
+    const auto limit = integer_of(amounts.get_object(), "Limit");
+    rows.push_back(json::object{{"resource", resource_label(resource)},
+                                {"limit", limit < 0 ? "UNLIMITED" : show(limit)},
+                                {"usage", show(integer_of(amounts.get_object(), "Usage"))}});
+  }
+  VIRGA_TRY(auto format, parse_format(args.text("format")));
+  if (format.format == Format::json || format.format == Format::yaml) {
+    if (format.format == Format::json) app.write(compact_json(state) + "\n");
+    if (format.format == Format::yaml) app.print(as_yaml(state));
+    return {};
+  }
+  const std::vector<Column> columns = {
+      {'r', "RESOURCE", field("resource")}, {'l', "LIMIT", field("limit")}, {'u', "USAGE", field("usage")}};
+  return print_listing(app, args, columns, rows);
+}
+
 Result<> current(App& app, const Args&) {
   app.print(app.project() + "\n");
   return {};
@@ -127,6 +158,14 @@ Command project_command() {
        .run = remove},
       {.use = "switch [<remote>:]<project>", .summary = "Switch the current project", .least = 1, .most = 1, .run = switch_project},
       {.use = "get-current", .summary = "Show the current project", .run = current},
+      {.use = "info [<remote>:]<project>",
+       .summary = "Get a summary of resource allocations",
+       .aliases = {},
+       .description = "Shows what the instances, volumes and images of a project use, beside the limits that the project sets.",
+       .flags = {columns_flag("rlu"), format_flag()},
+       .least = 1,
+       .most = 1,
+       .run = info},
       show_command(r),
       get_command(r),
       set_command(r),
