@@ -6,7 +6,9 @@
 #include "api/respond.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "base/units.h"
 #include "engine/projects/service.h"
+#include "engine/server/service.h"
 
 namespace virga::api {
 namespace {
@@ -78,8 +80,26 @@ struct Api::Impl {
     return {};
   }
 
+  /// Pages of the one other origin that the administrator allowed.
   Task<http::Response> handle(http::Request& request) {
-    if (auto ok = check_same_site(request); !ok) co_return closing(refusal(ok.error()));
+    const auto origin = request.headers.get("origin");
+    const auto config = services.server.config();
+    if (origin.empty() || origin != config->setting("core.https_allowed_origin")) co_return co_await answer(request, false);
+    http::Response response;
+    if (request.method != http::Method::options) response = co_await answer(request, true);
+    response.headers.emplace_back("Access-Control-Allow-Origin", origin);
+    response.headers.emplace_back("Vary", "Origin");
+    if (auto methods = config->setting("core.https_allowed_methods"); !methods.empty())
+      response.headers.emplace_back("Access-Control-Allow-Methods", std::move(methods));
+    if (auto names = config->setting("core.https_allowed_headers"); !names.empty())
+      response.headers.emplace_back("Access-Control-Allow-Headers", std::move(names));
+    if (parse_bool(config->setting("core.https_allowed_credentials")).value_or(false))
+      response.headers.emplace_back("Access-Control-Allow-Credentials", "true");
+    co_return response;
+  }
+
+  Task<http::Response> answer(http::Request& request, bool allowed_origin) {
+    if (auto ok = check_same_site(request); !ok && !allowed_origin) co_return closing(refusal(ok.error()));
     auto identity = identify(*request.peer, services.certificates, services.about.socket_is_shared);
     if (!identity) co_return closing(refusal(identity.error()));
 
@@ -128,6 +148,13 @@ Task<http::Response> Api::handle(http::Request& request) {
 
 http::Handler Api::handler() {
   return [impl = impl_.get()](http::Request& request) { return impl->handle(request); };
+}
+
+http::Handler Api::metrics_handler() {
+  return [impl = impl_.get()](http::Request& request) -> Task<http::Response> {
+    if (request.path == std::vector<std::string>{"1.0", "metrics"}) co_return co_await impl->handle(request);
+    co_return refusal(404, "not found");
+  };
 }
 
 http::ServerOptions Api::server_options(http::Limits limits) {

@@ -19,6 +19,8 @@ class Api {
   /// What http::Server takes as its handler; the Api must outlive the server.
   Task<http::Response> handle(http::Request& request);
   http::Handler handler();
+  /// For an address where /1.0/metrics is served and nothing else.
+  http::Handler metrics_handler();
   /// Headers of every answer and the shape of early refusals.
   static http::ServerOptions server_options(http::Limits limits = {});
 

@@ -129,5 +129,87 @@ class RemoteCommands(Remotes):
         self.assertEqual(os.stat(os.path.join(desk.config, "virga/client.key")).st_mode & 0o777, 0o600)
 
 
+class ServerConfiguration(Remotes):
+    METRICS = "127.0.0.1:18445"
+
+    def get(self, url, **options):
+        import ssl
+        import urllib.error
+        import urllib.request
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        request = urllib.request.Request(url, **options)
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+                return answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(), error.headers
+
+    def test_metrics_have_an_address_of_their_own(self):
+        a = self.local["a"]
+        a("config", "set", f"core.metrics_address={self.METRICS}")
+        self.assertEqual(self.get(f"https://{self.METRICS}/1.0/metrics")[0], 403)
+        self.assertEqual(self.get(f"https://{self.METRICS}/1.0")[0], 404, "nothing else is there")
+        a("config", "set", "core.metrics_authentication=false")
+        status, text, _ = self.get(f"https://{self.METRICS}/1.0/metrics")
+        self.assertEqual(status, 200)
+        self.assertIn("# EOF", text)
+        # An address that is taken is refused, and nothing changes.
+        self.assertIn("18443", a.fails("config", "set", "core.metrics_address=127.0.0.1:18443"))
+        self.assertEqual(a("config", "get", "core.metrics_address"), self.METRICS + "\n")
+        a("config", "unset", "core.metrics_address")
+        a("config", "unset", "core.metrics_authentication")
+        with self.assertRaises(OSError):
+            self.get(f"https://{self.METRICS}/1.0/metrics")
+
+    def test_the_address_changes_while_it_is_used(self):
+        desk = self.desk(servers="b")
+        desk("config", "set", "b:", "core.https_address=127.0.0.1:18446")
+        desk("remote", "set-url", "b", "https://127.0.0.1:18446")
+        self.assertEqual(desk("config", "get", "b:", "core.https_address"), "127.0.0.1:18446\n")
+        desk("config", "set", "b:", f"core.https_address=127.0.0.1:{PORTS['b']}")
+
+    def test_pages_of_one_other_origin(self):
+        a, url = self.local["a"], "https://127.0.0.1:18443/1.0"
+        self.assertEqual(self.get(url, headers={"Origin": "https://ui.example.org"})[2]["Access-Control-Allow-Origin"], None)
+        a("config", "set", "core.https_allowed_origin=https://ui.example.org", "core.https_allowed_methods=GET, POST")
+        _, _, headers = self.get(url, headers={"Origin": "https://ui.example.org"}, method="OPTIONS")
+        self.assertEqual((headers["Access-Control-Allow-Origin"], headers["Access-Control-Allow-Methods"]), ("https://ui.example.org", "GET, POST"))
+        self.assertEqual(self.get(url, headers={"Origin": "https://evil.example.org"})[2]["Access-Control-Allow-Origin"], None)
+        for status, origin in ((403, "https://evil.example.org"), (400, "https://ui.example.org")):
+            answer = self.get(url + "/certificates", headers={"Origin": origin, "Content-Type": "application/json"}, data=b"{\"x\":1}", method="POST")
+            self.assertEqual(answer[0], status, answer[1])
+        a("config", "unset", "core.https_allowed_origin")
+        a("config", "unset", "core.https_allowed_methods")
+
+    def test_keys_are_refused_by_name(self):
+        a = self.local["a"]
+        self.assertIn("core.https_address", a.fails("config", "set", "core.https_adress=:1"))
+        self.assertIn("trust add", a.fails("config", "set", "core.trust_password=x"))
+        self.assertIn("core.remote_token_expiry", a.fails("config", "set", "core.remote_token_expiry=soon"))
+        a("config", "edit", input="config:\n  core.https_address: 127.0.0.1:18443\n  user.note: hello\n")
+        self.assertEqual(a("config", "get", "user.note"), "hello\n")
+        self.assertIn("user.note: hello", a("config", "show"))
+        keys = self.daemons["a"].query("/1.0/metadata/configuration")["configs"]["server"]["core"]["keys"]
+        self.assertIn("core.proxy_https", [name for entry in keys for name in entry])
+
+    def test_tokens_expire_as_configured_and_can_be_withdrawn(self):
+        a = self.local["a"]
+        a("config", "set", "core.remote_token_expiry=1S")
+        short = self.token("a", name="short")
+        support.wait_until(lambda: "short" not in a("config", "trust", "list-tokens", "--format", "csv"), what="the token's end")
+        desk = Desk("virga", self.base)
+        self.assertIn("token", desk.fails("remote", "add", "a", short))
+        a("config", "unset", "core.remote_token_expiry")
+        revoked = self.token("a", name="revoked")
+        self.assertIn("revoked", a("config", "trust", "list-tokens", "--format", "csv"))
+        self.assertIn("revoked", support.Client(self.daemons["a"], "incus")("config", "trust", "list-tokens", "--format", "csv"))
+        a("config", "trust", "revoke-token", "revoked")
+        self.assertIn("token", desk.fails("remote", "add", "a", revoked))
+        used = self.token("a", name="used")
+        desk("remote", "add", "a", used)
+        self.assertIn("token", Desk("virga", self.base).fails("remote", "add", "a", used))
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -3,6 +3,7 @@
 
 #include "api/respond.h"
 #include "api/router.h"
+#include "engine/server/keys.h"
 #include "model/config.h"
 #include "model/network.h"
 #include "model/pool.h"
@@ -30,6 +31,7 @@ json::object all_keys() {
   };
   return {{"configs", json::object{{"instance", json::object{{"all", group(instance_keys(), instance)}}},
                                    {"network-bridge", json::object{{"common", group(network_keys(), nothing)}}},
+                                   {"server", json::object{{"core", group(engine::server_keys(), nothing)}}},
                                    {"storage-dir", json::object{{"common", group(pool_keys(), nothing)}}}}}};
 }
 

@@ -34,7 +34,10 @@ Result<OperationPtr> find(Context& c) {
 /// {"running": [...], "success": [...]}: URLs, or whole operations with recursion.
 Task<Result<Response>> list(Context& c) {
   json::object out;
-  for (const auto& operation : c.services.operations.list(c.all_projects ? std::string_view() : c.project)) {
+  for (const auto& operation : c.services.operations.list()) {
+    // What belongs to no project, a token for a new client say, is in every list.
+    const auto& project = operation->spec().project;
+    if (!c.all_projects && !project.empty() && project != c.project) continue;
     if (!may_see(c.identity, *operation)) continue;
     std::string status(to_string(operation->status()));
     for (auto& letter : status)

@@ -9,6 +9,7 @@
 
 #include "api/api.h"
 #include "apps/virgad/about.h"
+#include "apps/virgad/https.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "drivers/compute/fake/fake.h"
@@ -34,6 +35,7 @@
 #include "engine/server/service.h"
 #include "engine/url.h"
 #include "io/process.h"
+#include "model/expiry.h"
 #include "store/sqlite/store.h"
 #include "wire/http/server.h"
 
@@ -41,7 +43,7 @@ namespace virga::virgad {
 
 /// In the order in which they are made; destroyed the other way round. What has not been reached yet is null.
 struct Daemon::Parts {
-  Parts(Options o, Executor ex) : options(std::move(o)), executor(std::move(ex)), blocking("blocking", 4), tasks(executor) {}
+  Parts(Options o, Executor ex) : options(std::move(o)), executor(std::move(ex)), blocking("blocking", 4) {}
 
   Options options;
   Executor executor;
@@ -69,10 +71,8 @@ struct Daemon::Parts {
   std::unique_ptr<engine::Sampler> sampler;
 
   std::unique_ptr<api::Api> api;
-  std::unique_ptr<http::Server> http, https;
-  std::vector<std::unique_ptr<http::Server>> old_https;
-  std::string https_wanted, https_address;  // as asked for, and as bound
-  TaskGroup tasks;
+  std::unique_ptr<http::Server> http;
+  std::unique_ptr<HttpsAddress> https, metrics;
 
   std::string libexec(const char* program) const { return options.libexec_dir + "/" + program; }
   Task<Result<>> open_store();
@@ -82,16 +82,11 @@ struct Daemon::Parts {
   std::vector<engine::Sampler::Guest> running_guests() const;
   Task<Result<>> load();
   Task<Result<>> listen();
-  Task<Result<>> listen_https(std::string address);
+  Result<> listen_https(const engine::ServerConfig& before, const engine::ServerConfig& after);
   std::string wanted_https(const engine::ServerConfig& config) const;
 };
 
 namespace {
-
-/// The request that moves the server elsewhere may have come over it.
-Task<> stop_server(http::Server& server) {
-  co_await server.stop(Milliseconds(5'000));
-}
 
 /// Members of the group may use the socket; without one only root may.
 Result<> give_to_group(const std::string& socket, const std::string& group) {
@@ -105,6 +100,19 @@ Result<> give_to_group(const std::string& socket, const std::string& group) {
   if (::chown(socket.c_str(), 0, entry->gr_gid) != 0)
     return fail_errno(errno, fmt::format("give '{}' to group '{}'", socket, group));
   return {};
+}
+
+http::Proxies proxies_of(const engine::ServerConfig& config) {
+  return {.http = config.setting("core.proxy_http"),
+          .https = config.setting("core.proxy_https"),
+          .ignore_hosts = config.setting("core.proxy_ignore_hosts")};
+}
+
+/// As Server::listen_tls takes it; empty: nowhere.
+std::string bindable(const std::optional<engine::ListenAddress>& address) {
+  if (!address) return {};
+  const bool v6 = address->host.find(':') != std::string::npos;
+  return fmt::format("{}:{}", address->host.empty() ? "[::]" : v6 ? "[" + address->host + "]" : address->host, address->port);
 }
 
 /// What a client elsewhere can connect to: a wildcard becomes this host's name.
@@ -153,7 +161,8 @@ Task<Result<>> Daemon::Parts::make_drivers() {
   reader = image::make_confined_reader(libexec("virga-worker"));
   files = image::make_directory_files(options.state_dir + "/images", blocking);
   auto own_identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
-  remotes = remote::make_https_driver({.files = blocking, .identity = own_identity, .proxies = [] { return http::Proxies{}; }});
+  remotes = remote::make_https_driver(
+      {.files = blocking, .identity = own_identity, .proxies = [this] { return proxies_of(*server->config()); }});
   co_return co_await files->open();
 }
 
@@ -264,59 +273,49 @@ Task<Result<>> Daemon::Parts::load() {
 Task<Result<>> Daemon::Parts::listen() {
   auto about = describe_host({{containers->info().name, containers->info().version}, {vms->info().name, vms->info().version}});
   about.socket_is_shared = !options.group.empty();
-  about.addresses = [this] { return https_address.empty() ? std::vector<std::string>() : reachable_addresses(https_address); };
+  about.addresses = [this] { return https->bound().empty() ? std::vector<std::string>() : reachable_addresses(https->bound()); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
                                                  *certificates, *server, *sampler, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
+  auto identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
+  https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), api::Api::server_options(), identity);
+  metrics = std::make_unique<HttpsAddress>(executor, "metrics", api->metrics_handler(), api::Api::server_options(), identity);
   VIRGA_CO_CHECK(http->listen_unix(options.socket, 0660));
   VIRGA_CO_CHECK(give_to_group(options.socket, options.group));
-  server->set_apply([this](engine::ServerConfig, engine::ServerConfig after) { return listen_https(wanted_https(after)); });
+  server->set_apply(
+      [this](engine::ServerConfig before, engine::ServerConfig after) -> Task<Result<>> { co_return listen_https(before, after); });
   certificates->on_removed([this](const std::string& fingerprint) {
-    if (https) https->close_certificate(fingerprint);
-    for (auto& old : old_https) old->close_certificate(fingerprint);
+    https->close_certificate(fingerprint);
+    metrics->close_certificate(fingerprint);
+  });
+  certificates->set_token_expiry([this](WallTime now) {
+    return parse_expiry(server->config()->setting("core.remote_token_expiry"), now).value_or(now + std::chrono::hours(24));
   });
   certificates->set_server_info([this] {
     engine::Certificates::ServerInfo info{server->identity().fingerprint, {}};
-    if (!https_address.empty()) info.addresses = reachable_addresses(https_address);
+    if (!https->bound().empty()) info.addresses = reachable_addresses(https->bound());
     return info;
   });
-  auto listening = co_await listen_https(wanted_https(*server->config()));
-  if (listening || !options.https.empty()) co_return listening;
-  // The address may be corrected over the unix socket: it must not keep the daemon from starting.
-  log::error("{}", listening.error().text());
+  const auto config = server->config();
+  auto listening = https->change(wanted_https(*config));
+  if (!listening && !options.https.empty()) co_return listening;
+  // Addresses may be corrected over the unix socket: they must not keep the daemon from starting.
+  if (!listening) log::error("{}", listening.error().text());
+  if (auto other = metrics->change(bindable(config->metrics_address())); !other) log::error("{}", other.error().text());
   co_return Result<>{};
 }
 
 /// The option wins over the configuration.
 std::string Daemon::Parts::wanted_https(const engine::ServerConfig& config) const {
-  if (!options.https.empty()) return options.https;
-  auto address = config.https_address();
-  if (!address) return {};
-  const auto host = address->host.empty()                          ? std::string("[::]")
-                    : address->host.find(':') != std::string::npos ? "[" + address->host + "]"
-                                                                   : address->host;
-  return fmt::format("{}:{}", host, address->port);
+  return options.https.empty() ? bindable(config.https_address()) : options.https;
 }
 
-Task<Result<>> Daemon::Parts::listen_https(std::string address) {
-  if (address == https_wanted) co_return Result<>{};
-  std::unique_ptr<http::Server> next;
-  std::string bound;
-  if (!address.empty()) {
-    next = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
-    const auto& identity = server->identity();
-    auto listening = next->listen_tls(address, http::Identity{identity.certificate, identity.key});
-    if (!listening) co_return fail(std::move(listening).error().wrap(fmt::format("serve HTTPS on '{}'", address)));
-    bound = *listening;
-    log::info("HTTPS on {}", bound);
-  }
-  // Connections of the old address end in their own time: the request that changes it may have come over one of them.
-  if (https) old_https.push_back(std::move(https));
-  for (auto& old : old_https) tasks.spawn("stop serving an old HTTPS address", stop_server(*old));
-  https = std::move(next);
-  https_wanted = std::move(address);
-  https_address = std::move(bound);
-  co_return Result<>{};
+Result<> Daemon::Parts::listen_https(const engine::ServerConfig& before, const engine::ServerConfig& after) {
+  VIRGA_CHECK(https->change(wanted_https(after)));
+  auto done = metrics->change(bindable(after.metrics_address()));
+  if (done) return {};
+  if (auto back = https->change(wanted_https(before)); !back) log::error("{}", back.error().text());
+  return done;
 }
 
 Task<Result<>> Daemon::start() {
@@ -336,7 +335,7 @@ Task<> Daemon::stop() {
   auto& p = *parts_;
   if (p.http) co_await p.http->stop();
   if (p.https) co_await p.https->stop();
-  co_await p.tasks.join();
+  if (p.metrics) co_await p.metrics->stop();
   if (p.operations) co_await p.operations->stop();
   if (p.sampler) co_await p.sampler->stop();
   if (p.instances) co_await p.instances->shut_down();

@@ -138,7 +138,7 @@ Task<Result<OperationPtr>> Certificates::create_token(Request request, Caller ca
   Token token;
   token.name = request.name;
   token.description = request.description;
-  token.expires_at = clock_.now() + token_lifetime;
+  token.expires_at = token_expiry_ ? token_expiry_(clock_.now()) : clock_.now() + token_lifetime;
   std::string secret = random_hex(32);
   const std::string key = token_key(secret);
   Transaction t;

@@ -33,6 +33,8 @@ class Certificates {
     std::vector<std::string> addresses;
   };
   void set_server_info(std::function<ServerInfo()> info) { server_info_ = std::move(info); }
+  /// How long a new token is good, from a moment on; a day where nothing is set.
+  void set_token_expiry(std::function<WallTime(WallTime now)> expiry) { token_expiry_ = std::move(expiry); }
   /// Called when a certificate is trusted no more, so that its connections can be closed.
   void on_removed(std::function<void(const std::string& fingerprint)> hook) { on_removed_ = std::move(hook); }
 
@@ -97,6 +99,7 @@ class Certificates {
   Cache<Token> tokens_;
   Notification tokens_changed_;
   std::function<ServerInfo()> server_info_;
+  std::function<WallTime(WallTime)> token_expiry_;
   std::function<void(const std::string&)> on_removed_;
 };
 

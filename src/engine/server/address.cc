@@ -23,8 +23,7 @@ Result<ListenAddress> parse_listen_address(std::string_view text) {
     std::string shown(text.substr(0, 80));
     for (char& c : shown)
       if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    return invalid("config.core.https_address",
-                   "core.https_address: '" + shown + "' is not an IP address with port, as in '[::]:8443'");
+    return fail(ErrorKind::invalid, "'" + shown + "' is not an IP address with port, as in '[::]:8443'");
   };
   if (text.empty() || text.find('\0') != std::string_view::npos) return wrong();
   std::string_view host = text, port;

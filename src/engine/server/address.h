@@ -14,7 +14,7 @@ struct ListenAddress {
   std::uint16_t port = 8443;
 };
 
-/// "10.0.0.1:8443", "[::1]:8443", "[::]", "::1", ":8443", "10.0.0.1". Errors: invalid, field "config.core.https_address".
+/// "10.0.0.1:8443", "[::1]:8443", "[::]", "::1", ":8443", "10.0.0.1". Errors: invalid.
 Result<ListenAddress> parse_listen_address(std::string_view text);
 /// "10.0.0.1:8443", "[::1]:8443", ":8443".
 std::string to_string(const ListenAddress& address);

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "model/name.h"
 
 namespace virga::engine {
 namespace {
@@ -29,40 +28,10 @@ std::string host_name() {
 
 }  // namespace
 
-std::optional<ListenAddress> ServerConfig::https_address() const {
-  auto it = config.find("core.https_address");
-  if (it == config.end()) return std::nullopt;
-  auto address = parse_listen_address(it->second);
-  if (!address) return std::nullopt;
-  return *address;
-}
-
-Result<Config> check_server_config(Config config) {
-  std::erase_if(config, [](const auto& entry) { return entry.second.empty(); });
-  for (auto& [key, value] : config) {
-    const std::string field = "config." + key;
-    if (key == "core.https_address") {
-      VIRGA_TRY(const ListenAddress address, parse_listen_address(value));
-      value = to_string(address);
-      continue;
-    }
-    if (key.starts_with("user.") && key.size() > 5 && key.size() <= 128) {
-      for (const char c : key + value)
-        if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t')
-          return invalid(field, "control characters are not allowed here");
-      continue;
-    }
-    for (const std::string_view later : {"acme.", "authorization.", "backups.", "cluster.", "core.", "images.", "instances.",
-                                         "logging.", "loki.", "network.", "oidc.", "storage."})
-      if (key.starts_with(later)) {
-        const std::string near = nearest(key, {"core.https_address"});
-        return tl::unexpected<Error>(Error(ErrorKind::unsupported, "'" + key + "' is not supported yet" +
-                                                                       (near.empty() ? "" : "; did you mean '" + near + "'?"))
-                                         .with_field(field));
-      }
-    return invalid(field, "unknown server configuration key '" + key + "'");
-  }
-  return config;
+std::optional<ListenAddress> ServerConfig::address(std::string_view key) const {
+  auto parsed = parse_listen_address(setting(key));
+  if (!parsed) return std::nullopt;
+  return *parsed;
 }
 
 Server::Server(Store& store, Events& events, const Clock& clock)

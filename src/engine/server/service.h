@@ -12,6 +12,7 @@
 #include "engine/events/events.h"
 #include "engine/server/address.h"
 #include "engine/server/identity.h"
+#include "engine/server/keys.h"
 #include "model/config.h"
 #include "store/store.h"
 
@@ -22,11 +23,13 @@ struct ServerConfig {
   std::int64_t revision = 0;
 
   /// Where HTTPS is wanted; absent: nowhere.
-  std::optional<ListenAddress> https_address() const;
+  std::optional<ListenAddress> https_address() const { return address("core.https_address"); }
+  std::optional<ListenAddress> metrics_address() const { return address("core.metrics_address"); }
+  /// The value, or the key's default.
+  std::string setting(std::string_view key) const { return server_setting(config, key); }
+  std::optional<ListenAddress> address(std::string_view key) const;
 };
 using ServerConfigPtr = std::shared_ptr<const ServerConfig>;
-/// Puts addresses into their canonical form. Errors: invalid, unsupported (names the key).
-Result<Config> check_server_config(Config config);
 
 class Server {
  public:

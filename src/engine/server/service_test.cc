@@ -96,7 +96,7 @@ TEST_F(ServerTest, ConfigurationIsCheckedAppliedAndKept) {
 }
 
 TEST_F(ServerTest, OtherKeysAreRefusedByName) {
-  for (const char* key : {"core.trust_password", "core.metrics_address", "cluster.https_address", "images.auto_update_interval",
+  for (const char* key : {"core.trust_password", "core.bgp_address", "cluster.https_address", "images.auto_update_interval",
                           "oidc.issuer", "core.https_addres"}) {
     auto r = check_server_config({{key, "1"}});
     ASSERT_FALSE(r) << key;
@@ -104,9 +104,29 @@ TEST_F(ServerTest, OtherKeysAreRefusedByName) {
     EXPECT_NE(r.error().message().find(key), std::string::npos);
     EXPECT_EQ(r.error().field(), std::string("config.") + key);
   }
+  EXPECT_EQ(check_server_config({{"core.https_addres", "1"}}).error().hint(), "did you mean 'core.https_address'?");
+  EXPECT_EQ(check_server_config({{"core.proxy_htps", "1"}}).error().hint(), "did you mean 'core.proxy_https'?");
   EXPECT_EQ(kind_of(check_server_config({{"nonsense", "1"}})), ErrorKind::invalid);
   EXPECT_EQ(kind_of(check_server_config({{"user.", "1"}})), ErrorKind::invalid);
   EXPECT_EQ(kind_of(check_server_config({{"core.https_address", "nowhere"}})), ErrorKind::invalid);
+}
+
+TEST_F(ServerTest, EveryKeyHasDocumentsAndRefusesNonsense) {
+  for (const auto& rule : server_keys()) {
+    EXPECT_FALSE(rule.description.empty()) << rule.key;
+    if (!rule.default_value.empty())
+      EXPECT_TRUE(check_server_config({{std::string(rule.key), std::string(rule.default_value)}})) << rule.key;
+    const std::string key = rule.key.ends_with('*') ? "user.x" : std::string(rule.key);
+    EXPECT_EQ(kind_of(check_server_config({{key, std::string("a\0b\r\n", 5)}})), ErrorKind::invalid) << key;
+  }
+  for (const auto& [key, value] : Config{{"core.https_allowed_origin", "*"},
+                                         {"core.proxy_https", "http://user@proxy:1"},
+                                         {"core.remote_token_expiry", "soon"},
+                                         {"core.metrics_authentication", "perhaps"},
+                                         {"core.metrics_address", "nowhere"}})
+    EXPECT_EQ(kind_of(check_server_config({{key, value}})), ErrorKind::invalid) << key;
+  EXPECT_EQ(server_setting({}, "core.remote_token_expiry"), "1d");
+  EXPECT_EQ(server_setting({{"core.remote_token_expiry", "2H"}}, "core.remote_token_expiry"), "2H");
 }
 
 }  // namespace
