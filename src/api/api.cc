@@ -107,6 +107,8 @@ struct Api::Impl {
         .request = request, .services = services, .shared = shared, .identity = std::move(*identity), .params = {}, .body = {}};
     if (request.trailing_slash) co_return refusal(404, "not found");
     const auto match = router.find(request.method, request.path, context.params);
+    if (request.slash_in_segment && (match.route == nullptr || !match.route->slashes))
+      co_return closing(refusal(400, "forbidden character in the path"));
     if (match.route == nullptr) co_return no_route(request, match, context.identity);
     if (auto ok = check_access(*match.route, context.identity); !ok) co_return closing(refusal(ok.error()));
     if (match.route->body == BodyKind::json && (!request.body->length() || *request.body->length() != 0)) {

@@ -28,6 +28,7 @@ struct Route {
   RouteHandler handler = nullptr;
   Access access = Access::member;
   BodyKind body = BodyKind::json;
+  bool slashes = false;  ///< its placeholder is a name that may hold slashes, which come as %2F
 };
 
 class Router {

@@ -86,11 +86,11 @@ void add_image_alias_routes(Router& router) {
   using http::Method;
   router.add(Method::get, "/1.0/images/aliases", {list});
   router.add(Method::post, "/1.0/images/aliases", {create});
-  router.add(Method::get, "/1.0/images/aliases/{name}", {get});
-  router.add(Method::put, "/1.0/images/aliases/{name}", {change});
-  router.add(Method::patch, "/1.0/images/aliases/{name}", {change});
-  router.add(Method::post, "/1.0/images/aliases/{name}", {rename});
-  router.add(Method::del, "/1.0/images/aliases/{name}", {remove});
+  router.add(Method::get, "/1.0/images/aliases/{name}", {.handler = get, .slashes = true});
+  router.add(Method::put, "/1.0/images/aliases/{name}", {.handler = change, .slashes = true});
+  router.add(Method::patch, "/1.0/images/aliases/{name}", {.handler = change, .slashes = true});
+  router.add(Method::post, "/1.0/images/aliases/{name}", {.handler = rename, .slashes = true});
+  router.add(Method::del, "/1.0/images/aliases/{name}", {.handler = remove, .slashes = true});
 }
 
 }  // namespace virga::api

@@ -94,10 +94,10 @@ class Body {
 
 struct Request {
   Method method = Method::get;
-  std::string_view target;  ///< as it came: "/1.0/instances?recursion=1"
-  std::vector<std::string>
-      path;  ///< decoded segments: {"1.0", "instances"}; "/" has none; never empty ones, ".", ".." or with a slash
-  bool trailing_slash = false;  ///< "/1.0/": path is {"1.0"}
+  std::string_view target;        ///< as it came: "/1.0/instances?recursion=1"
+  std::vector<std::string> path;  ///< decoded segments: {"1.0", "instances"}; "/" has none; never empty ones, "." or ".."
+  bool slash_in_segment = false;  ///< a segment came as "debian%2F12": only for what takes such names
+  bool trailing_slash = false;    ///< "/1.0/": path is {"1.0"}
   Query query;
   Headers headers;
   const Peer* peer = nullptr;

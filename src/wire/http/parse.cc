@@ -116,6 +116,19 @@ std::optional<Refusal> read_framing(const Headers& headers, Framing& framing) {
   return std::nullopt;
 }
 
+/// A segment may be a name with slashes in it ("debian%2F12"); none of its parts may be one that readers of paths act on.
+std::optional<Refusal> check_segment(std::string_view segment) {
+  for (std::size_t at = 0; at <= segment.size();) {
+    const auto end = std::min(segment.find('/', at), segment.size());
+    const auto part = segment.substr(at, end - at);
+    if (part.empty()) return Refusal{400, "empty path segment"};
+    if (part == "." || part == ".." || part.starts_with("..;") || part.starts_with(".;"))
+      return Refusal{400, "dot segment in the path"};
+    at = end + 1;
+  }
+  return std::nullopt;
+}
+
 std::optional<Refusal> parse_path(std::string_view path, Request& request) {
   if (path.empty() || path.front() != '/') return Refusal{400, "the request target must be a path"};
   path.remove_prefix(1);
@@ -125,10 +138,10 @@ std::optional<Refusal> parse_path(std::string_view path, Request& request) {
     if (raw.empty()) return Refusal{400, "empty path segment"};
     auto decoded = percent_decode(raw, false);
     if (!decoded) return Refusal{400, "malformed escape in the path"};
-    if (has_control(*decoded) || decoded->find_first_of("/\\") != std::string::npos || !valid_utf8(*decoded))
+    if (has_control(*decoded) || decoded->find('\\') != std::string::npos || !valid_utf8(*decoded))
       return Refusal{400, "forbidden character in the path"};
-    if (*decoded == "." || *decoded == ".." || decoded->starts_with("..;") || decoded->starts_with(".;"))
-      return Refusal{400, "dot segment in the path"};
+    if (auto refusal = check_segment(*decoded)) return refusal;
+    if (decoded->find('/') != std::string::npos) request.slash_in_segment = true;
     request.path.push_back(std::move(*decoded));
     if (slash == std::string_view::npos) return std::nullopt;
     path.remove_prefix(slash + 1);

@@ -41,10 +41,21 @@ TEST(ParseHead, DecodesPathAndQueryOnce) {
   EXPECT_TRUE(p.framing.keep_alive);
 }
 
+TEST(ParseHead, TellsOfNamesWithSlashes) {
+  Parsed plain, escaped;
+  parse(plain, "GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_FALSE(plain.request.slash_in_segment);
+  parse(escaped, "GET /aliases/debian%2F12 HTTP/1.1\r\nHost: x\r\n\r\n");
+  ASSERT_FALSE(escaped.refusal) << escaped.refusal->reason;
+  EXPECT_TRUE(escaped.request.slash_in_segment);
+  EXPECT_EQ(escaped.request.path, (std::vector<std::string>{"aliases", "debian/12"}));
+}
+
 TEST(ParseHead, RefusesWhatTwoReadersCouldReadDifferently) {
-  for (auto target : {"//",     "/a//b",  "/a/../b", "/a/./b",    "/a/%2e%2e/b", "/a/..;/b", "/a%2fb",       "/a%2Fb",
-                      "/a%00b", "/a%5cb", "/a\\b",   "/%zz",      "/%4",         "/a%ff",    "http://h/1.0", "*",
-                      "1.0",    "/a#b",   "/a%0ab",  "/?a=1&a=2", "/?a=%00",     "/?a=%zz",  "/?%0a=1"})
+  for (auto target :
+       {"//",        "/a//b",  "/a/../b", "/a/./b",    "/a/%2e%2e/b", "/a/..;/b", "/a%2f",  "/%2Fb",        "/a%2f..%2fb",
+        "/a%2f%2fb", "/a%00b", "/a%5cb",  "/a\\b",     "/%zz",        "/%4",      "/a%ff",  "http://h/1.0", "*",
+        "1.0",       "/a#b",   "/a%0ab",  "/?a=1&a=2", "/?a=%00",     "/?a=%zz",  "/?%0a=1"})
     EXPECT_EQ(status_of_target(target), 400) << target;
   for (auto target : {"/", "/1.0", "/1.0/", "/a%20b", "/?x=a%2fb", "/?x=a//b", "/a..b", "/...", "/?a&b=1&"})
     EXPECT_EQ(status_of_target(target), 200) << target;
