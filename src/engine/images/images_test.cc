@@ -227,6 +227,12 @@ TEST_F(ImagesTest, OneAliasForBothKinds) {
     EXPECT_EQ(resolved("", "", InstanceType::container), "invalid");
     EXPECT_EQ((*images->find_alias("default", "tiny"))->target, c);
     EXPECT_EQ((*images->find_alias("default", "tiny", InstanceType::virtual_machine))->target, v);
+    EXPECT_EQ((*images->find_alias("default", "tiny/vm"))->target, v);
+    EXPECT_EQ((*images->find_alias("default", "tiny/container"))->target, c);
+    EXPECT_EQ(kind_of(images->find_alias("default", "tiny/vm", InstanceType::container)), ErrorKind::not_found);
+    EXPECT_EQ(kind_of(images->find_alias("default", "tiny/other")), ErrorKind::not_found);
+    EXPECT_EQ(resolved("tiny/vm", "", InstanceType::virtual_machine), v);
+    EXPECT_EQ(resolved("tiny/vm", "", InstanceType::container), "invalid");
     EXPECT_EQ(images->aliases("default").size(), 2u);
 
     EXPECT_TRUE(co_await images->rename_alias(root, "default", "tiny", "small", {}));

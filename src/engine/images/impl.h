@@ -53,6 +53,9 @@ struct Images::Impl {
   /// Images of that fingerprint in other projects.
   bool shared(std::string_view project, std::string_view fingerprint) const;
   std::vector<AliasPtr> named(std::string_view project, std::string_view name, std::optional<InstanceType> type) const;
+  /// named(), and where there is none: `tiny/vm` and `tiny/container` mean one kind of `tiny`. The stock client looks an alias up
+  /// without saying which kind it is for, and could not reach the other one.
+  std::vector<AliasPtr> meant(std::string_view project, std::string_view name, std::optional<InstanceType> type) const;
   /// A conflict in a commit of ours: the ETag's where the caller gave one.
   Task<Result<>> commit(Transaction transaction);
 

@@ -38,6 +38,18 @@ std::vector<Images::AliasPtr> Images::Impl::named(std::string_view project, std:
   return out;
 }
 
+std::vector<Images::AliasPtr> Images::Impl::meant(std::string_view project, std::string_view name,
+                                                  std::optional<InstanceType> type) const {
+  auto out = named(project, name, type);
+  const auto slash = name.rfind('/');
+  if (!out.empty() || slash == std::string_view::npos) return out;
+  const auto suffix = name.substr(slash + 1);
+  for (auto t : {InstanceType::container, InstanceType::virtual_machine})
+    if (suffix == to_string(t) || (t == InstanceType::virtual_machine && suffix == "vm"))
+      if (!type || *type == t) return named(project, name.substr(0, slash), t);
+  return out;
+}
+
 Task<Result<>> Images::Impl::commit(Transaction transaction) {
   auto revision = co_await parts.store.commit(std::move(transaction));
   if (!revision) co_return fail(std::move(revision).error());
@@ -87,7 +99,7 @@ std::vector<Images::AliasPtr> Images::aliases_of(const Image& image) const {
 Result<Images::AliasPtr> Images::find_alias(const std::string& project, std::string_view name,
                                             std::optional<InstanceType> type) const {
   VIRGA_TRY(auto real, impl_->parts.project_of(project));
-  auto found = impl_->named(real, name, type);
+  auto found = impl_->meant(real, name, type);
   if (found.empty()) return fail(ErrorKind::not_found, fmt::format("no image alias '{}'", name.substr(0, 200)));
   return found.front();
 }
@@ -97,8 +109,8 @@ Result<Images::Ptr> Images::resolve(const std::string& project, std::string_view
   if (alias.empty() == fingerprint.empty()) return invalid("source", "name an image by its alias or by its fingerprint");
   if (!alias.empty()) {
     VIRGA_TRY(auto real, impl_->parts.project_of(project));
-    auto found = impl_->named(real, alias, type);
-    if (found.empty() && !impl_->named(real, alias, {}).empty())
+    auto found = impl_->meant(real, alias, type);
+    if (found.empty() && !impl_->meant(real, alias, {}).empty())
       return invalid("source.alias", fmt::format("image '{}' is not for a {}", alias, to_string(type)));
     if (!found.empty()) return find(project, found.front()->target);
     auto image = find(project, alias);  // a fingerprint is taken where an alias is expected, as Incus does
