@@ -1,9 +1,7 @@
 """The main job, done by a command line against a real daemon, on a container and on a VM: run once with `virga` and once with the stock
 `incus` client.
 
-With VIRGA_CLIENT=incus it is run by hand for now: test_limits_are_what_the_guest_sees does not end in time with that client on two busy cores.
-
-VARIANTS: VIRGA_CLIENT=virga
+VARIANTS: VIRGA_CLIENT=virga VIRGA_CLIENT=incus
 """
 import functools
 import json
@@ -37,14 +35,27 @@ class Lifecycle(unittest.TestCase):
         cls.daemon = support.Daemon()
         cls.cli = support.Client(cls.daemon, CLIENT)
         support.Client(cls.daemon, "virga")("admin", "init", "--auto")
-        cls.cli("image", "import", container, "--alias", "tiny")
-        cls.cli("image", "import", vm, "--alias", "tiny")
+        for path in (container, vm):
+            # The stock client's --alias takes the name away from the image that had it.
+            said = cls.cli("image", "import", path, *(["--alias", "tiny"] if CLIENT == "virga" else []))
+            if CLIENT == "incus":
+                cls.cli("image", "alias", "create", "tiny", said.split()[-1])
 
     @classmethod
     def tearDownClass(cls):
         left = cls.daemon.destroy()
         if left:
             raise AssertionError(f"left behind: {left}")
+
+    def launch(self, name, *flags, action="launch"):
+        """Of the kind that the flags say; the stock client takes the kind from the image and names it by the alias."""
+        vm = "--vm" in flags
+        image = "tiny/vm" if vm and CLIENT == "incus" else "tiny"
+        out = self.cli(action, image, name, *flags)
+        project = flags[flags.index("--project") + 1] if "--project" in flags else "default"
+        made = self.daemon.query(f"/1.0/instances/{name}?project={project}")
+        self.assertEqual(made["type"], "virtual-machine" if vm else "container")
+        return out
 
     def address(self, name):
         def look():
@@ -66,7 +77,7 @@ class Lifecycle(unittest.TestCase):
     @each_kind
     def test_life(self, prefix, flags):
         name = f"{prefix}-life"
-        self.cli("launch", "tiny", name, *flags, "-c", "limits.memory=128MiB", "-c", "user.note=hello")
+        self.launch(name, *flags, "-c", "limits.memory=128MiB", "-c", "user.note=hello")
         listed = [i for i in self.cli.json("list") if i["name"] == name][0]
         self.assertEqual(listed["status"], "Running")
         self.assertEqual(listed["config"]["user.note"], "hello")
@@ -95,7 +106,7 @@ class Lifecycle(unittest.TestCase):
     @each_kind
     def test_exec(self, prefix, flags):
         name = f"{prefix}-exec"
-        self.cli("launch", "tiny", name, *flags)
+        self.launch(name, *flags)
         run = self.cli.run("exec", name, "--", "sh", "-c", "cat; echo err >&2; exit 7", input="in\n")
         self.assertEqual((run.stdout, run.stderr, run.returncode), ("in\n", "err\n", 7))
         self.assertEqual(self.cli("exec", name, "--env", "COLOR=blue", "--cwd", "/tmp", "--", "sh", "-c", "echo $COLOR; pwd").split(), ["blue", "/tmp"])
@@ -133,12 +144,12 @@ class Lifecycle(unittest.TestCase):
         os.close(master)
 
     def test_limits_are_what_the_guest_sees(self):
-        self.cli("launch", "tiny", "v-limits", "--vm", "-c", "limits.cpu=2", "-c", "limits.memory=192MiB")
+        self.launch("v-limits", "--vm", "-c", "limits.cpu=2", "-c", "limits.memory=192MiB")
         self.assertEqual(self.cli("exec", "v-limits", "--", "nproc").strip(), "2")
         total = int(self.cli("exec", "v-limits", "--", "awk", "/MemTotal/ {print $2}", "/proc/meminfo"))
         self.assertTrue(100_000 < total < 192 * 1024, total)
         self.cli("delete", "--force", "v-limits")
-        self.cli("launch", "tiny", "c-limits", "-c", "limits.memory=32MiB", "-c", "limits.processes=20")
+        self.launch("c-limits", "-c", "limits.memory=32MiB", "-c", "limits.processes=20")
         hog = self.cli.run("exec", "c-limits", "--", "sh", "-c", "head -c 200000000 /dev/zero | tail | wc -c")
         self.assertNotIn("200000000", hog.stdout, "the memory limit holds")
         forks = self.cli.run("exec", "c-limits", "--", "sh", "-c", "for i in $(seq 50); do sleep 5 & done; wait")
@@ -149,7 +160,7 @@ class Lifecycle(unittest.TestCase):
         self.cli("profile", "create", "big")
         self.cli("profile", "set", "big", "limits.memory=100MiB")
         self.cli("profile", "set", "big", "user.from=big")
-        self.cli("init" if CLIENT == "incus" else "create", "tiny", "c-prof", "-p", "default", "-p", "big")
+        self.launch("c-prof", "-p", "default", "-p", "big", action="init" if CLIENT == "incus" else "create")
         expanded = self.daemon.query("/1.0/instances/c-prof")
         self.assertEqual(expanded["expanded_config"]["limits.memory"], "100MiB")
         self.assertIn("eth0", expanded["expanded_devices"])
@@ -159,8 +170,8 @@ class Lifecycle(unittest.TestCase):
 
     def test_projects_are_name_spaces(self):
         self.cli("project", "create", "lab", "-c", "features.images=false", "-c", "features.profiles=false")
-        self.cli("launch", "tiny", "same", "--project", "lab")
-        self.cli("launch", "tiny", "same")
+        self.launch("same", "--project", "lab")
+        self.launch("same")
         self.assertEqual(len(self.cli.json("list", "--all-projects")), len(self.cli.json("list")) + 1)
         self.assertEqual(self.cli("exec", "same", "--project", "lab", "--", "hostname").strip(), "same")
         self.cli("delete", "--force", "same", "--project", "lab")
@@ -169,15 +180,15 @@ class Lifecycle(unittest.TestCase):
 
     def test_wrong_input_is_refused_with_its_name(self):
         self.assertIn("limits.memori", self.cli.fails("launch", "tiny", "bad", "-c", "limits.memori=1GiB"))
-        self.assertRegex(self.cli.fails("launch", "no-such-image", "bad"), "no-such-image.*(not found|does not exist)")
+        self.assertRegex(self.cli.fails("launch", "no-such-image", "bad"), "no.*no-such-image")
         self.assertIn("bad_name", self.cli.fails("launch", "tiny", "bad_name"))
-        self.assertRegex(self.cli.fails("start", "absent"), "absent.*(not found|does not exist)")
+        self.assertRegex(self.cli.fails("start", "absent"), "no.*absent|absent.*(not found|does not exist)")
         self.assertEqual([i for i in self.cli.json("list") if i["name"].startswith("bad")], [])
 
     @each_kind
     def test_guests_outlive_the_daemon(self, prefix, flags):
         name = f"{prefix}-outlive"
-        self.cli("launch", "tiny", name, *flags)
+        self.launch(name, *flags)
         before = self.daemon.query(f"/1.0/instances/{name}/state")["pid"]
         self.daemon.restart()
         self.assertEqual(self.daemon.query(f"/1.0/instances/{name}/state")["pid"], before)
@@ -186,8 +197,8 @@ class Lifecycle(unittest.TestCase):
         self.cli("delete", name)
 
     def test_names_resolve_between_guests(self):
-        self.cli("launch", "tiny", "one")
-        self.cli("launch", "tiny", "two")
+        self.launch("one")
+        self.launch("two")
         address = self.address("two")
         self.address("one")
         self.assertIn(address, self.cli("exec", "one", "--", "ping", "-c1", "-W5", "two"))
@@ -196,7 +207,7 @@ class Lifecycle(unittest.TestCase):
     @each_kind
     def test_a_guest_that_powers_off_is_seen_stopped(self, prefix, flags):
         name = f"{prefix}-off"
-        self.cli("launch", "tiny", name, *flags)
+        self.launch(name, *flags)
         self.cli.run("exec", name, "--", "poweroff")
         support.wait_until(lambda: self.cli.json("list", name)[0]["status"] == "Stopped", 60, f"{name} stopped")
         self.cli("delete", name)
