@@ -98,6 +98,9 @@ Result<Config> Config::load(const Environment& environment) {
     if (!remote) return in_file(std::move(remote).error());
     out.remotes.emplace(name, std::move(*remote));
   }
+  if (const auto* aliases = out.document_.if_contains("aliases"); aliases != nullptr && aliases->is_object())
+    for (const auto& [name, target] : aliases->get_object())
+      if (target.is_string()) out.aliases.emplace(name, target.get_string());
   auto& local = out.remotes["local"];
   local.is_static = true;
   local.protocol = "incus";
@@ -119,7 +122,7 @@ Result<> Config::save() const {
     all[name] = std::move(entry);
   }
   document["remotes"] = std::move(all);
-  if (!document.contains("aliases")) document["aliases"] = json::object();
+  document["aliases"] = to_json(aliases);
   VIRGA_CHECK(make_directories(directory_));
   return io::write_file_durably(directory_ + "/config.yml", yaml::encode(document), 0600);
 }

@@ -39,6 +39,7 @@ class Config {
   const std::string& directory() const noexcept { return directory_; }
   std::map<std::string, Remote> remotes;
   std::string default_remote = "local";
+  std::map<std::string, std::string> aliases;  ///< "rl" -> "list -c ns"
 
   /// Errors: not_found, with what there is.
   Result<const Remote*> find(std::string_view name) const;

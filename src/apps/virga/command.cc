@@ -58,6 +58,7 @@ const std::vector<Flag>& global_flags() {
       {"help", 'h', Flag::boolean, "Print help"},
       {"project", 0, Flag::text, "Override the source project"},
       {"quiet", 'q', Flag::boolean, "Don't show progress information"},
+      {"target", 0, Flag::text, "Cluster member name (only where the server is clustered)"},
       {"verbose", 'v', Flag::boolean, "Show all information messages"},
       {"version", 0, Flag::boolean, "Print version number"},
   };

@@ -20,5 +20,9 @@ Command query_command();
 Command admin_command();
 Command remote_command();
 Command version_command();
+Command alias_command();
+Command completion_command();
+Command complete_command();
+Command manpage_command();
 
 }  // namespace virga::cli

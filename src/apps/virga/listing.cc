@@ -49,7 +49,7 @@ Result<> print_listing(App& app, const Args& args, const std::vector<Column>& al
     table.push_back(std::move(row));
   }
   if (order == Order::natural) sort_naturally(table);
-  app.write(render_table(format, headers, table));
+  app.write(render_table(fitted(format), headers, table));
   return {};
 }
 

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "apps/virga/app.h"
 #include "apps/virga/commands.h"
 #include "apps/virga/remotes.h"
+#include "apps/virga/shell/alias.h"
 #include "apps/virga/text.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -43,6 +45,13 @@ Result<bool> words_fit(App& app, const Parsed& parsed) {
                   .with_hint(fmt::format("Usage: {} {}", full_name(parents), command.use)));
 }
 
+/// The daemon and its guests are on one machine; asking for another is refused before anything is done.
+Result<> check_target(const Args& args) {
+  if (!args.has("target") || args.text("target").empty()) return {};
+  return fail(Error(ErrorKind::unsupported, "To use --target, the destination remote must be a cluster")
+                  .with_hint("this server is not clustered: leave --target out"));
+}
+
 Result<> perform(App& app, const Parsed& parsed) {
   const Command& command = *parsed.path.back();
   if (parsed.args.has("version")) {
@@ -53,6 +62,7 @@ Result<> perform(App& app, const Parsed& parsed) {
     app.print(help_text(parsed.path));
     return {};
   }
+  VIRGA_CHECK(check_target(parsed.args));
   VIRGA_TRY(bool fits, words_fit(app, parsed));
   if (!fits) return {};
   if (command.own_remotes) return command.run(app, parsed.args);
@@ -70,6 +80,15 @@ Result<> perform(App& app, const Parsed& parsed) {
     VIRGA_CHECK(command.run(app, args));
   }
   return {};
+}
+
+/// "virga __complete -- WORDS" asks about words; they are not ours to change.
+Result<std::vector<std::string>> without_alias(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0] == "__complete") return arguments;
+  auto config = client::Config::load([](const char* name) -> const char* { return std::getenv(name); });
+  if (!config) return arguments;  // the command itself will say so
+  VIRGA_TRY(auto expanded, expand_alias(config->aliases, arguments));
+  return expanded ? std::move(*expanded) : arguments;
 }
 
 int report(const Error& error) {
@@ -97,16 +116,18 @@ Command root_command() {
                    "virga launch tiny v1 --vm -c limits.cpu=2 -c limits.memory=512MiB\n    The same as a virtual machine\n\n"
                    "virga exec c1 -- ps\nvirga list\nvirga stop c1 && virga delete c1"};
   root.children = instance_commands();
-  for (auto make :
-       {config_command, profile_command, image_command, storage_command, network_command, project_command, operation_command,
-        monitor_command, query_command, admin_command, remote_command, version_command, help_command})
+  for (auto make : {config_command, profile_command, image_command, storage_command, network_command, project_command,
+                    operation_command, monitor_command, query_command, admin_command, remote_command, version_command, help_command,
+                    alias_command, completion_command, complete_command, manpage_command})
     root.children.push_back(make());
   return root;
 }
 
 int run(const std::vector<std::string>& arguments) {
   const Command root = root_command();
-  auto parsed = parse(root, arguments);
+  auto words = without_alias(arguments);
+  if (!words) return report(words.error());
+  auto parsed = parse(root, *words);
   if (!parsed) return report(parsed.error());
   Globals globals{.project = parsed->args.text("project"),
                   .force_local = parsed->args.has("force-local"),

@@ -1,13 +1,19 @@
 #include "apps/virga/table.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <map>
 
 #include "apps/virga/text.h"
 
 namespace virga::cli {
 namespace {
+
+constexpr std::string_view unpainted = "\x1b[0m";
 
 struct Cell {
   std::vector<std::string> lines;
@@ -20,10 +26,48 @@ std::vector<Cell> cells_of(const Row& row, std::size_t columns) {
   return out;
 }
 
-std::string padded(const std::string& text, std::size_t width, bool centred) {
+std::string padded(const std::string& text, std::size_t width, bool centred, std::string_view paint) {
   const std::size_t gap = width - std::min(width, display_width(text));
   const std::size_t left = centred ? gap / 2 : 0;
-  return std::string(left, ' ') + text + std::string(gap - left, ' ');
+  const auto shown = paint.empty() || text.empty() ? text : fmt::format("{}{}{}", paint, text, unpainted);
+  return std::string(left, ' ') + shown + std::string(gap - left, ' ');
+}
+
+/// Colours for what a person looks for first; by the words of the API, so that it holds for every list.
+std::string_view paint_of(std::string_view header, std::string_view text) {
+  if (header != "STATE" && header != "STATUS" && header != "LEVEL" && header != "SEVERITY") return {};
+  static const std::map<std::string_view, std::string_view> paints = {
+      {"RUNNING", "\x1b[32m"}, {"CREATED", "\x1b[32m"}, {"SUCCESS", "\x1b[32m"}, {"ERROR", "\x1b[31m"},
+      {"FAILURE", "\x1b[31m"}, {"HIGH", "\x1b[31m"},    {"STOPPED", "\x1b[2m"},  {"CANCELLED", "\x1b[2m"},
+      {"FROZEN", "\x1b[36m"},  {"PENDING", "\x1b[33m"}, {"MODERATE", "\x1b[33m"}};
+  auto it = paints.find(text);
+  return it == paints.end() ? std::string_view() : it->second;
+}
+
+/// Takes columns from the widest until all fit, as long as they are not narrower than a word or two.
+void shrink(std::vector<std::size_t>& widths, std::size_t frame, std::size_t terminal) {
+  constexpr std::size_t least = 8;
+  auto total = frame;
+  for (auto width : widths) total += width;
+  while (total > terminal && !widths.empty()) {
+    auto widest = std::max_element(widths.begin(), widths.end());
+    if (*widest <= least) return;
+    --*widest, --total;
+  }
+}
+
+void fit(Cell& cell, std::size_t width, bool wrap) {
+  std::vector<std::string> lines;
+  for (auto& line : cell.lines) {
+    if (display_width(line) <= width) {
+      lines.push_back(std::move(line));
+    } else if (wrap) {
+      for (auto& part : wrapped(line, width)) lines.push_back(std::move(part));
+    } else {
+      lines.push_back(line.substr(0, bytes_that_fit(line, width - 1)) + "…");
+    }
+  }
+  cell.lines = std::move(lines);
 }
 
 /// What stands before, between and behind the cells of a line.
@@ -32,8 +76,10 @@ struct Frame {
 };
 constexpr Frame boxed{"| ", " | ", " |"};
 constexpr Frame open{"  ", "  ", "  "};
+const std::vector<std::string> plain;  ///< no header means anything: nothing is painted
 
-std::string lines_of(const std::vector<Cell>& cells, const std::vector<std::size_t>& widths, const Frame& frame, bool centred) {
+std::string lines_of(const std::vector<Cell>& cells, const std::vector<std::size_t>& widths, const Frame& frame,
+                     const std::vector<std::string>* headers) {
   std::size_t height = 1;
   for (const auto& cell : cells) height = std::max(height, cell.lines.size());
   std::string out;
@@ -41,7 +87,9 @@ std::string lines_of(const std::vector<Cell>& cells, const std::vector<std::size
     out += frame.before;
     for (std::size_t i = 0; i < cells.size(); ++i) {
       if (i > 0) out += frame.between;
-      out += padded(line < cells[i].lines.size() ? cells[i].lines[line] : std::string(), widths[i], centred);
+      const auto& text = line < cells[i].lines.size() ? cells[i].lines[line] : std::string();
+      out +=
+          padded(text, widths[i], headers == nullptr, headers == nullptr || headers->empty() ? "" : paint_of((*headers)[i], text));
     }
     out += frame.behind;
     out += '\n';
@@ -104,6 +152,16 @@ Result<OutputFormat> parse_format(std::string_view text) {
   return out;
 }
 
+OutputFormat fitted(OutputFormat format) {
+  if (::isatty(STDOUT_FILENO) != 1) return format;
+  ::winsize size{};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) format.width = size.ws_col;
+  const char* refused = std::getenv("NO_COLOR");
+  const char* terminal = std::getenv("TERM");
+  format.colour = (refused == nullptr || *refused == '\0') && terminal != nullptr && std::string_view(terminal) != "dumb";
+  return format;
+}
+
 std::string render_table(const OutputFormat& format, const std::vector<std::string>& headers, const std::vector<Row>& rows) {
   std::string out;
   if (format.format == Format::csv) {
@@ -121,9 +179,14 @@ std::string render_table(const OutputFormat& format, const std::vector<std::stri
 
   const bool box = format.format == Format::table;
   const Frame& frame = box ? boxed : open;
+  if (format.width > 0 && !widths.empty()) {
+    shrink(widths, frame.before.size() + frame.behind.size() + frame.between.size() * (widths.size() - 1), format.width);
+    for (auto& cells : all)
+      for (std::size_t i = 0; i < cells.size(); ++i) fit(cells[i], widths[i], box);
+  }
   if (box) out += rule(widths);
   for (std::size_t i = 0; i < all.size(); ++i) {
-    out += lines_of(all[i], widths, frame, format.header && i == 0);
+    out += lines_of(all[i], widths, frame, format.header && i == 0 ? nullptr : format.colour ? &headers : &plain);
     if (box) out += rule(widths);
   }
   return out;

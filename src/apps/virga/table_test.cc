@@ -57,6 +57,23 @@ TEST_F(Tables, ControlCharactersAreShownNotObeyed) {
   EXPECT_NE(text.find("\\x1b]0;title\\x07"), std::string::npos);
 }
 
+TEST_F(Tables, WrapOrCutAtTheTerminalsWidth) {
+  OutputFormat table{.width = 30};
+  EXPECT_EQ(render_table(table, {"A", "TEXT"}, {{"one", "some words that are too long"}}),
+            "+-----+----------------------+\n|  A  |         TEXT         |\n+-----+----------------------+\n"
+            "| one | some words that are  |\n|     | too long             |\n+-----+----------------------+\n");
+  OutputFormat compact{.format = Format::compact, .header = false, .width = 20};
+  EXPECT_EQ(render_table(compact, {"A", "B"}, {{"one", "0123456789abcdef"}}), "  one  0123456789…  \n");
+  EXPECT_EQ(wrapped("äöüäöü", 4), (std::vector<std::string>{"äöüä", "öü"}));
+}
+
+TEST_F(Tables, StatesAreColouredOnRequestOnly) {
+  OutputFormat format{.format = Format::compact, .header = false, .colour = true};
+  EXPECT_EQ(render_table(format, {"NAME", "STATE"}, {{"RUNNING", "RUNNING"}}), "  RUNNING  \x1b[32mRUNNING\x1b[0m  \n");
+  format.colour = false;
+  EXPECT_EQ(render_table(format, {"NAME", "STATE"}, {{"a", "RUNNING"}}), "  a  RUNNING  \n");
+}
+
 TEST_F(Tables, FormatsAreChecked) {
   for (auto bad : {"", "tabel", "csv,", "csv,header,x", "json,maybe"}) EXPECT_FALSE(parse_format(bad)) << bad;
 }

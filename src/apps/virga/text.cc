@@ -124,6 +124,32 @@ std::size_t display_width(std::string_view text) {
   return width;
 }
 
+std::size_t bytes_that_fit(std::string_view text, std::size_t columns) {
+  std::size_t bytes = 0, width = 0;
+  while (bytes < text.size()) {
+    std::size_t size = 1;
+    while (bytes + size < text.size() && (static_cast<unsigned char>(text[bytes + size]) & 0xc0) == 0x80) ++size;
+    width += display_width(text.substr(bytes, size));
+    if (width > columns && bytes > 0) break;
+    bytes += size;
+  }
+  return bytes;
+}
+
+std::vector<std::string> wrapped(std::string_view text, std::size_t columns) {
+  std::vector<std::string> out;
+  while (display_width(text) > columns) {
+    auto bytes = bytes_that_fit(text, columns);
+    const auto space = bytes < text.size() && text[bytes] == ' ' ? bytes : text.rfind(' ', bytes - 1);
+    const bool at_space = space != std::string_view::npos && space > 0;
+    if (at_space) bytes = space;
+    out.emplace_back(text.substr(0, bytes));
+    text.remove_prefix(at_space ? bytes + 1 : bytes);
+  }
+  out.emplace_back(text);
+  return out;
+}
+
 std::string upper(std::string_view text) {
   std::string out(text);
   for (char& c : out)

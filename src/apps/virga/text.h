@@ -18,6 +18,10 @@ std::string escaped_line(std::string_view text);
 std::string json_quoted(std::string_view text);
 /// Terminal columns that valid UTF-8 takes.
 std::size_t display_width(std::string_view text);
+/// The longest part from the front that takes at most `columns`, at least one character.
+std::size_t bytes_that_fit(std::string_view text, std::size_t columns);
+/// Lines of at most `columns`, broken at spaces where there are some.
+std::vector<std::string> wrapped(std::string_view text, std::size_t columns);
 std::string upper(std::string_view text);
 /// "c2" comes before "c10".
 bool natural_less(std::string_view a, std::string_view b);

@@ -116,7 +116,7 @@ Result<> list(App& app, const Args& args) {
     rows.push_back(std::move(row));
   }
   sort_naturally(rows);
-  app.write(render_table(format, headers, rows));
+  app.write(render_table(fitted(format), headers, rows));
   return {};
 }
 
