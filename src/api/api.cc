@@ -29,6 +29,11 @@ Error not_found(std::string message) {
 
 struct Api::Impl {
   explicit Impl(Services s) : services(s) {
+    add_served_routes(router);
+    add_missing_routes(router);
+  }
+
+  static void add_served_routes(Router& router) {
     add_server_routes(router);
     add_certificate_routes(router);
     add_operation_routes(router);
@@ -43,7 +48,6 @@ struct Api::Impl {
     add_project_routes(router);
     add_metadata_routes(router);
     add_metrics_routes(router);
-    add_missing_routes(router);
   }
 
   /// Access is decided before a byte of the body is read, so that it cannot depend on the body (S42).
@@ -143,6 +147,12 @@ struct Api::Impl {
 
 Api::Api(Services services) : impl_(std::make_unique<Impl>(services)) {}
 Api::~Api() = default;
+
+std::vector<std::string> Api::served_routes() {
+  Router router;
+  Impl::add_served_routes(router);
+  return router.added();
+}
 
 Task<http::Response> Api::handle(http::Request& request) {
   return impl_->handle(request);

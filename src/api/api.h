@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "api/services.h"
 #include "wire/http/server.h"
@@ -23,6 +25,8 @@ class Api {
   http::Handler metrics_handler();
   /// Headers of every answer and the shape of early refusals.
   static http::ServerOptions server_options(http::Limits limits = {});
+  /// "GET /1.0/instances/{name}" and so on: what is served, without what is refused as not there yet.
+  static std::vector<std::string> served_routes();
 
  private:
   struct Impl;

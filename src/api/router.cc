@@ -38,6 +38,7 @@ void Router::add(http::Method method, std::string_view pattern, Route route) {
   auto& slot = node.routes[static_cast<std::size_t>(method)];
   if (slot.handler != nullptr) throw std::logic_error(fmt::format("two routes for {} {}", http::to_string(method), pattern));
   slot = route;
+  added_.push_back(fmt::format("{} {}", http::to_string(method), pattern));
   node.any = true;
 }
 

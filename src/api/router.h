@@ -40,6 +40,9 @@ class Router {
   /// What Incus has at this path and virga does not have yet.
   void add_missing(std::string_view pattern);
 
+  /// "GET /1.0/instances/{name}", in the order they were added.
+  const std::vector<std::string>& added() const noexcept { return added_; }
+
   struct Match {
     const Route* route = nullptr;  ///< null: see below
     bool known = false;            ///< the path exists
@@ -53,6 +56,7 @@ class Router {
   struct Node;
   Node& place(std::string_view pattern);
   std::unique_ptr<Node> root_;
+  std::vector<std::string> added_;
 };
 
 }  // namespace virga::api

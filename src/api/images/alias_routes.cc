@@ -5,6 +5,8 @@
 #include "api/respond.h"
 #include "api/router.h"
 #include "api/routes.h"
+
+#include <fmt/format.h>
 #include "engine/images/service.h"
 #include "engine/url.h"
 
@@ -40,6 +42,9 @@ Task<Result<Response>> create(Context& c) {
   VIRGA_CO_TRY(auto name, fields.string("name"));
   VIRGA_CO_TRY(auto target, fields.string("target"));
   VIRGA_CO_TRY(auto description, fields.string("description"));
+  VIRGA_CO_TRY(auto type, fields.string("type"));
+  if (type != "" && type != "container" && type != "virtual-machine")
+    co_return invalid("type", fmt::format("field 'type' must be container or virtual-machine, not '{}'", type.substr(0, 64)));
   VIRGA_CO_CHECK(co_await c.services.images.create_alias(c.caller(), c.project, name, target, description));
   co_return created(engine::url({"images", "aliases", name}, c.project));
 }

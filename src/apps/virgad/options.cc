@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "api/api.h"
 #include "base/version.h"
 
 namespace virga::virgad {
 
 Result<std::optional<Options>> parse_options(int argc, char** argv) {
   Options o;
+  bool list_routes = false;
   CLI::App app{
       "virgad runs virtual machines and containers and serves the REST API that virga and incus speak.\n"
       "Everything it writes lies below the state directory, so that several run side by side.\n"
@@ -22,6 +24,7 @@ Result<std::optional<Options>> parse_options(int argc, char** argv) {
   app.add_option("--group", o.group, "Group whose members may use the unix socket (default: root only)");
   app.add_option("--libexec-dir", o.libexec_dir, "Directory of virga-shim and virga-worker (default: beside virgad)");
   app.add_flag("--fake-drivers", o.fake_drivers, "Guests, volumes and networks in memory only: for benchmarks of the API");
+  app.add_flag("--list-routes", list_routes, "Print method and path of all that is served, and end");
   app.add_flag("-v,--verbose", o.verbose, "Log rare state changes too");
   app.add_flag("-d,--debug", o.debug, "Log everything");
   app.set_version_flag("--version", std::string("virgad ") + version);
@@ -33,6 +36,10 @@ Result<std::optional<Options>> parse_options(int argc, char** argv) {
       return std::optional<Options>();
     }
     return fail(Error(ErrorKind::invalid, e.what()).with_hint("virgad --help explains the options"));
+  }
+  if (list_routes) {
+    for (const auto& route : api::Api::served_routes()) std::puts(route.c_str());
+    return std::optional<Options>();
   }
   std::error_code ec;
   o.state_dir = std::filesystem::absolute(o.state_dir, ec).lexically_normal().string();

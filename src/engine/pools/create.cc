@@ -134,6 +134,8 @@ Task<Result<Pools::Ptr>> Pools::create(Caller caller, CreatePool request) {
   pool.config = std::move(request.config);
   std::erase_if(pool.config, [](const auto& entry) { return entry.second.empty(); });
   VIRGA_CO_CHECK(check(pool));
+  if (pool.driver.empty())
+    co_return invalid("driver", fmt::format("field 'driver' must be given; there is: {}", names_of(impl.parts.drivers)));
   if (!impl.parts.drivers.contains(pool.driver))
     co_return fail(Error(ErrorKind::unsupported, fmt::format("there is no storage driver '{}'", pool.driver.substr(0, 64)))
                        .with_field("driver")
