@@ -95,7 +95,8 @@ Result<> check_alias_name(std::string_view name) {
   if (ok) return {};
   return invalid(
       "name",
-      fmt::format("invalid name '{}' of an image alias: use 1 to 200 characters such as 'debian/12', without blanks or quotes", shown(name)));
+      fmt::format("invalid name '{}' of an image alias: use 1 to 200 characters such as 'debian/12', without blanks or quotes",
+                  shown(name)));
 }
 
 Result<> check_description(std::string_view text) {

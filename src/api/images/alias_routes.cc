@@ -1,12 +1,12 @@
 // /1.0/images/aliases
+#include <fmt/format.h>
+
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/images/json.h"
 #include "api/respond.h"
 #include "api/router.h"
 #include "api/routes.h"
-
-#include <fmt/format.h>
 #include "engine/images/service.h"
 #include "engine/url.h"
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <tuple>
 
@@ -12,10 +11,13 @@
 namespace virga::cli {
 namespace {
 
-constexpr std::array<std::string_view, 6> file_kinds{"file", "path", "directory", "tarball", "source", "target"};
-
+/// "tarball|directory|URL" means three things, and two of them are on this machine.
 bool is_file_kind(std::string_view kind) {
-  return std::any_of(file_kinds.begin(), file_kinds.end(), [&](auto k) { return kind.find(k) != std::string_view::npos; });
+  for (const auto& word : split(kind, '|'))
+    for (std::string_view known :
+         {"file", "path", "source path", "target path", "directory", "tarball", "rootfs tarball", "target"})
+      if (word == known) return true;
+  return false;
 }
 
 /// What the values of flags are, by the flag's name.
@@ -127,7 +129,7 @@ class Completer {
     const auto& table = flag_values();
     auto it = std::find_if(table.begin(), table.end(), [&](const auto& entry) { return entry.flag == flag.name; });
     if (it == table.end()) {
-      out_.files = flag.name.find("file") != std::string_view::npos;
+      out_.files = flag.name.ends_with("file") && flag.name != "profile";
       return;
     }
     for (auto choice : it->choices)

@@ -32,8 +32,7 @@ _virga() {
     COMPREPLY+=("$(printf %q "${answer#"$prefix"}")")
   done < <(virga __complete -- "${words[@]}" 2>/dev/null)
   [[ -n $files ]] && compopt -o default 2>/dev/null
-  [[ ${
-#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:=/.] ]] && compopt -o nospace 2>/dev/null
+  [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:=/.] ]] && compopt -o nospace 2>/dev/null
 }
 complete -F _virga virga
 )sh";

@@ -55,7 +55,9 @@ class LiveNames {
     if (request.kind == "remote" || request.kind == "remote:") return remotes(request.kind.substr(6));
     if (request.kind == "key") return keys(request);
     if (request.kind.starts_with("alias") && request.path.size() > 1 && request.path[0] == "alias") return aliases();
-    if (request.kind.starts_with("device") || request.kind == "type") return devices(request);
+    const bool of_device = request.path.size() > 1 && request.path[request.path.size() - 2] == "device";
+    if (request.kind.starts_with("device") || (of_device && (request.kind == "type" || request.kind == "name")))
+      return devices(request);
     if (request.kind == "volume") return volumes(request);
     const bool image_alias = request.kind == "alias";
     std::vector<Candidate> out;
