@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "api/context.h"
 #include "api/respond.h"
 #include "api/router.h"
@@ -19,6 +22,12 @@ constexpr std::size_t max_name = 256;
 http::Response closing(http::Response response) {
   response.close = true;
   return response;
+}
+
+bool is_of_the_server(const std::vector<std::string>& path) {
+  static constexpr std::array<std::string_view, 7> nouns = {"certificates", "metadata",  "networks",     "operations",
+                                                            "projects",     "resources", "storage-pools"};
+  return path.size() < 2 || std::find(nouns.begin(), nouns.end(), path[1]) != nouns.end();
 }
 
 Error not_found(std::string message) {
@@ -71,9 +80,32 @@ struct Api::Impl {
       context.project = given;
     }
     if (!context.identity.trusted || context.all_projects) return {};
+    // What concerns the whole server is asked for without a project, by those too who may not use the default one.
+    if (given.empty() && context.identity.restricted && is_of_the_server(context.request.path)) return {};
     if (!context.identity.may_use(context.project)) return fail(not_found(fmt::format("no project '{}'", context.project)));
     VIRGA_TRY(auto project, services.projects.get(context.project));
-    return {};
+    return check_shared(context);
+  }
+
+  /// What a project takes from another one may be looked at by whoever may use the first, and changed by whoever may use both.
+  Result<> check_shared(const Context& context) const {
+    const auto& request = context.request;
+    const bool reads = request.method == http::Method::get || request.method == http::Method::head;
+    if (!context.identity.restricted || reads || request.path.size() < 2) return {};
+    const auto& noun = request.path[1];
+    // Copying an image elsewhere changes nothing here.
+    if (noun == "images" && request.path.size() == 4 && (request.path[3] == "export" || request.path[3] == "secret")) return {};
+    const auto& projects = services.projects;
+    Result<std::string> owner = context.project;
+    if (noun == "images") owner = projects.images_of(context.project);
+    if (noun == "profiles") owner = projects.profiles_of(context.project);
+    if (noun == "networks") owner = projects.networks_of(context.project);
+    if (noun == "storage-pools") owner = projects.volumes_of(context.project);
+    VIRGA_CHECK(owner);
+    if (context.identity.may_use(*owner)) return {};
+    return fail(ErrorKind::denied,
+                fmt::format("project '{}' takes its {} from project '{}', where this certificate may not change anything",
+                            context.project, noun == "storage-pools" ? "volumes" : noun, *owner));
   }
 
   Result<> read_query(Context& context) const {
@@ -104,7 +136,7 @@ struct Api::Impl {
 
   Task<http::Response> answer(http::Request& request, bool allowed_origin) {
     if (auto ok = check_same_site(request); !ok && !allowed_origin) co_return closing(refusal(ok.error()));
-    auto identity = identify(*request.peer, services.certificates, services.about.socket_is_shared);
+    auto identity = identify(request, services.certificates, services.about.socket_is_shared);
     if (!identity) co_return closing(refusal(identity.error()));
 
     Context context{

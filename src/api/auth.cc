@@ -7,6 +7,7 @@
 
 #include "engine/certificates/service.h"
 #include "wire/http/parse.h"
+#include "wire/jwt/jwt.h"
 
 namespace virga::api {
 namespace {
@@ -38,7 +39,39 @@ std::vector<std::string> Identity::visible(std::vector<std::string> urls) const 
   return urls;
 }
 
-Result<Identity> identify(const http::Peer& peer, const engine::Certificates& certificates, bool socket_is_shared) {
+namespace {
+
+/// The fingerprint of the certificate that this request proves to hold; empty: none. Errors: denied (a token that is not good).
+Result<std::string> proven_fingerprint(const http::Request& request, const engine::Certificates& certificates) {
+  if (const auto& shown = request.peer->certificate; shown && certificates.trusted(shown->fingerprint)) return shown->fingerprint;
+  const auto header = request.headers.get("authorization");
+  constexpr std::string_view scheme = "Bearer ";
+  if (!header.starts_with(scheme)) return request.peer->certificate ? request.peer->certificate->fingerprint : std::string();
+  const auto token = header.substr(scheme.size());
+  const auto refused = [] { return fail(ErrorKind::denied, "the bearer token is not valid"); };
+  const auto subject = jwt::unverified_subject(token);
+  const auto certificate = subject ? certificates.trusted(*subject) : nullptr;
+  if (!certificate) return refused();
+  const auto claims = jwt::verify(token, certificate->certificate, certificates.now());
+  if (!claims || claims->subject != certificate->fingerprint) return refused();
+  return certificate->fingerprint;
+}
+
+/// Asked for each request: a certificate that was removed is a stranger's with the next one.
+void apply_certificate(Identity& identity, const engine::Certificates& certificates) {
+  const auto certificate = certificates.trusted(identity.caller.fingerprint);
+  if (!certificate) return;
+  identity.restricted = certificate->restricted;
+  identity.projects = certificate->projects;
+  identity.metrics = certificate->type == "metrics";
+  identity.trusted = !identity.metrics;
+  identity.caller.admin = identity.trusted && !certificate->restricted;
+}
+
+}  // namespace
+
+Result<Identity> identify(const http::Request& request, const engine::Certificates& certificates, bool socket_is_shared) {
+  const auto& peer = *request.peer;
   Identity identity;
   identity.caller.address = peer.address;
   if (peer.local) {
@@ -52,22 +85,9 @@ Result<Identity> identify(const http::Peer& peer, const engine::Certificates& ce
     return identity;
   }
   identity.caller.protocol = "tls";
-  if (!peer.certificate) return identity;
-  identity.caller.username = peer.certificate->fingerprint;
-  identity.caller.fingerprint = peer.certificate->fingerprint;
-  // Asked for each request: a certificate that was removed is a stranger's with the next one.
-  const auto certificate = certificates.trusted(peer.certificate->fingerprint);
-  if (!certificate) return identity;
-  if (certificate->type == "metrics") {
-    identity.metrics = true;
-    identity.restricted = certificate->restricted;
-    identity.projects = certificate->projects;
-    return identity;
-  }
-  identity.trusted = true;
-  identity.restricted = certificate->restricted;
-  identity.projects = certificate->projects;
-  identity.caller.admin = !certificate->restricted;
+  VIRGA_TRY(identity.caller.fingerprint, proven_fingerprint(request, certificates));
+  identity.caller.username = identity.caller.fingerprint;
+  apply_certificate(identity, certificates);
   return identity;
 }
 

@@ -23,6 +23,7 @@ struct Identity {
   bool metrics = false;               ///< a certificate that may read /1.0/metrics and nothing else
   bool restricted = false;            ///< a certificate that may use the named projects only
   std::vector<std::string> projects;  ///< of a restricted certificate
+  /// Decides for every object that belongs to a project: the only place that does.
   bool may_use(std::string_view project) const;
   /// Those of the URLs (of used_by and its kin) that are in projects the caller may use.
   std::vector<std::string> visible(std::vector<std::string> urls) const;
@@ -30,7 +31,8 @@ struct Identity {
 
 /// Unix: root and the daemon's own user are trusted, others only where the socket was given to a group. TLS: a certificate that is
 /// in the trust store and valid today is trusted; others are guests. Errors: denied.
-Result<Identity> identify(const http::Peer& peer, const engine::Certificates& certificates, bool socket_is_shared);
+/// A bearer token that the certificate's key has signed does as well as the certificate itself.
+Result<Identity> identify(const http::Request& request, const engine::Certificates& certificates, bool socket_is_shared);
 
 /// Refuses what a page of another site makes a browser send (S43). Errors: denied.
 Result<> check_same_site(const http::Request& request);

@@ -116,7 +116,10 @@ struct Engine {
   Task<Result<>> start() {
     VIRGA_CO_CHECK(co_await server.start());
     projects.set_companions({[this](const Project& p, Transaction& t) { profiles.project_made(p, t); },
-                             [this](const Project& p, Transaction& t) { profiles.project_gone(p, t); }});
+                             [this](const Project& p, Transaction& t) { profiles.project_gone(p, t); },
+                             [this](const std::string& name, const std::string& new_name, Transaction& t) {
+                               certificates.project_moved(name, new_name, t);
+                             }});
     profiles.set_usage(
         [this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
     profiles.set_policy([this](const Profile& next) { return instances.check_profile(next); });

@@ -1,6 +1,6 @@
 #include "client/join.h"
 
-#include <fmt/format.h>
+#include "wire/jwt/jwt.h"
 
 namespace virga::client {
 
@@ -39,6 +39,14 @@ Task<Result<>> join(Client& client, std::string token, std::string name) {
   call.body = json::object{{"type", "client"}, {"name", name}, {"trust_token", token}};
   VIRGA_CO_TRY(auto answer, co_await client.call(std::move(call)));
   co_return Result<>{};
+}
+
+Result<std::string> bearer_token(const http::Identity& identity, WallTime now, WallTime expires_at) {
+  VIRGA_TRY(const auto certificate, http::describe_certificate(identity.certificate));
+  // A server whose clock is a little behind takes it at once.
+  const jwt::Claims claims{
+      .subject = certificate.fingerprint, .issued_at = now, .not_before = now - std::chrono::minutes(1), .expires_at = expires_at};
+  return jwt::sign(claims, identity.key);
 }
 
 }  // namespace virga::client

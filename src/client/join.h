@@ -26,4 +26,7 @@ Task<Result<bool>> is_trusted(Client& client);
 /// Shows the token; the certificate of this connection becomes trusted. Errors: denied (the token is not valid any more).
 Task<Result<>> join(Client& client, std::string token, std::string name);
 
+/// Proves, until it expires, that who shows it has the certificate's key. Errors: invalid (the key, the certificate).
+Result<std::string> bearer_token(const http::Identity& identity, WallTime now, WallTime expires_at);
+
 }  // namespace virga::client

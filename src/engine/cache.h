@@ -54,6 +54,8 @@ class Cache {
     return out;
   }
   std::vector<Ptr> list() const { return list(prefix_); }
+  /// All with their keys, in key order.
+  std::vector<std::pair<std::string, Ptr>> entries() const { return {map_.begin(), map_.end()}; }
   std::size_t size() const noexcept { return map_.size(); }
 
  private:

@@ -44,9 +44,9 @@ Result<> check(const Certificate& c) {
     return tl::unexpected<Error>(
         Error(ErrorKind::unsupported, "certificates of type '" + c.type + "' are not supported yet").with_field("type"));
   if (c.type != "client" && c.type != "metrics") return invalid("type", "a certificate's type is 'client' or 'metrics'");
-  if (c.restricted || !c.projects.empty())
-    return tl::unexpected<Error>(
-        Error(ErrorKind::unsupported, "certificates restricted to projects are not supported yet").with_field("restricted"));
+  if (c.projects.size() > 1000) return invalid("projects", "a certificate is restricted to at most 1000 projects");
+  for (const auto& project : c.projects)
+    if (auto ok = check_object_name("project", project); !ok) return fail(std::move(ok).error().with_field("projects"));
   return {};
 }
 

@@ -16,9 +16,9 @@ struct Certificate {
   std::string name;
   std::string description;
   std::string type = "client";
-  bool restricted = false;  ///< always false for now: refused until it is enforced everywhere
-  std::vector<std::string> projects;
-  std::string certificate;  ///< PEM
+  bool restricted = false;            ///< may use the named projects and nothing else
+  std::vector<std::string> projects;  ///< counts only where it is restricted
+  std::string certificate;            ///< PEM
   WallTime not_before{};
   WallTime not_after{};
   std::int64_t revision = 0;  ///< of the document; not part of its text
@@ -26,7 +26,7 @@ struct Certificate {
 
 json::object encode(const Certificate& certificate);
 Result<Certificate> decode_certificate(const json::object& document);
-/// Name, description, type and restrictions. Errors: invalid, unsupported (restricted certificates, other types than client).
+/// Name, description, type and restrictions. Errors: invalid, unsupported (types other than client and metrics).
 Result<> check(const Certificate& certificate);
 
 /// What people carry from the server to a new client: base64 of JSON, as the incus client reads and writes it.

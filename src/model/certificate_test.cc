@@ -47,8 +47,8 @@ TEST(Certificate, RefusesWhatIsNotEnforcedYet) {
     auto r = check(x);
     return r ? ErrorKind::internal : r.error().kind();
   };
-  EXPECT_EQ(with([](auto& x) { x.restricted = true; }), ErrorKind::unsupported);
-  EXPECT_EQ(with([](auto& x) { x.projects = {"lab"}; }), ErrorKind::unsupported);
+  EXPECT_EQ(with([](auto& x) { x.projects = {"a", "../b"}; }), ErrorKind::invalid);
+  EXPECT_EQ(with([](auto& x) { x.projects = {"lab"}; }), ErrorKind::internal) << "fine";
   EXPECT_EQ(with([](auto& x) { x.type = "metrics"; }), ErrorKind::internal) << "that one is fine";
   EXPECT_EQ(with([](auto& x) { x.type = "root"; }), ErrorKind::invalid);
   EXPECT_EQ(with([](auto& x) { x.name = ""; }), ErrorKind::invalid);

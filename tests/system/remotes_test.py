@@ -129,6 +129,65 @@ class RemoteCommands(Remotes):
         self.assertEqual(os.stat(os.path.join(desk.config, "virga/client.key")).st_mode & 0o777, 0o600)
 
 
+class RestrictedClients(Remotes):
+    def setUp(self):
+        a = self.local["a"]
+        for project in ("mine", "theirs"):
+            if project not in a("project", "list", "--format", "csv"):
+                a("project", "create", project)
+                a("profile", "create", f"of-{project}", "--project", project)
+
+    def test_a_restricted_client_works_in_its_project_and_sees_no_other(self):
+        for program in ("virga", "incus"):
+            with self.subTest(program):
+                desk = self.desk(program, "a", "--restricted", "--projects", "mine")
+                self.assertIn("of-mine", desk("profile", "list", "a:", "--format", "csv"))
+                listed = desk("project", "list", "a:", "--format", "csv")
+                self.assertIn("mine", listed)
+                self.assertNotIn("theirs", listed)
+                self.assertNotIn("default", listed)
+                self.assertNotIn("of-theirs", desk("profile", "list", "a:", "--all-projects", "--format", "csv"))
+                there, nowhere = (desk.fails("profile", "show", "a:default", "--project", p) for p in ("theirs", "nowhere"))
+                self.assertEqual(there.replace("theirs", "nowhere"), nowhere)
+                desk.fails("config", "set", "a:", "user.x=1")
+                desk.fails("config", "trust", "add", "a:another")
+                desk("profile", "create", f"a:by-{program}")
+                self.assertIn(f"by-{program}", self.local["a"]("profile", "list", "--project", "mine", "--format", "csv"))
+
+    def test_trust_is_edited_and_taken_away(self):
+        a, desk = self.local["a"], Desk("virga", self.base)
+        desk("remote", "add", "a", self.token("a", "--restricted", "--projects", "mine", name="tenant"))
+        rows = [r for r in a.json("config", "trust", "list") if r["name"] == "tenant"]
+        fingerprint = rows[-1]["fingerprint"]
+        text = a("config", "trust", "show", fingerprint)
+        self.assertIn("restricted: true", text)
+        a("config", "trust", "edit", fingerprint, input=text.replace("- mine", "- theirs").replace("name: tenant", "name: other"))
+        self.assertIn("of-theirs", desk("profile", "list", "a:", "--project", "theirs", "--format", "csv"))
+        desk.fails("profile", "list", "a:", "--project", "mine")
+        self.assertIn("other", a("config", "trust", "list", "--format", "csv"))
+        a("config", "trust", "remove", fingerprint)
+        self.assertIn("authorized", desk.fails("profile", "list", "a:", "--project", "theirs"))
+
+    def test_a_certificate_is_added_by_hand(self):
+        a, desk = self.local["a"], Desk("virga", self.base)
+        path = os.path.join(self.base, "hand.crt")
+        with open(path, "w") as file:
+            file.write(desk("remote", "get-client-certificate"))
+        a("config", "trust", "add-certificate", path, "--restricted", "--projects", "mine")
+        desk("remote", "add", "a", "127.0.0.1:18443", "--accept-certificate")
+        self.assertIn("of-mine", desk("profile", "list", "a:", "--format", "csv"))
+        self.assertIn("does not exist", a.fails("config", "trust", "add-certificate", path, "--restricted", "--projects", "nowhere"))
+
+    def test_a_bearer_token_stands_for_the_certificate(self):
+        import subprocess
+        desk = self.desk("virga", "a", "--restricted", "--projects", "mine")
+        token = desk("remote", "get-client-token", "1H").strip()
+        def status(project, token):
+            return subprocess.run(["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {token}",
+                                   f"https://127.0.0.1:18443/1.0/profiles?project={project}"], capture_output=True, text=True, check=True).stdout
+        self.assertEqual((status("mine", token), status("theirs", token), status("mine", token[:-2])), ("200", "404", "403"))
+
+
 class ServerConfiguration(Remotes):
     METRICS = "127.0.0.1:18445"
 

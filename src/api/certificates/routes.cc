@@ -7,6 +7,7 @@
 #include "api/router.h"
 #include "engine/certificates/service.h"
 #include "engine/operations/operations.h"
+#include "engine/projects/service.h"
 #include "engine/url.h"
 
 namespace virga::api {
@@ -35,9 +36,19 @@ bool may_see(const Context& c, const Certificate& certificate) {
 }
 
 Result<CertificatePtr> find(Context& c) {
-  VIRGA_TRY(auto certificate, c.services.certificates.get(c.param(0)));
-  if (!may_see(c, *certificate)) return fail(ErrorKind::not_found, "certificate '" + c.param(0) + "' does not exist");
-  return certificate;
+  // A restricted certificate must not learn from the answer how the fingerprints of others begin.
+  if (!c.identity.restricted) return c.services.certificates.get(c.param(0));
+  const auto& own = c.caller().fingerprint;
+  if (c.param(0).empty() || !own.starts_with(c.param(0)))
+    return fail(ErrorKind::not_found, "no certificate '" + c.param(0).substr(0, 64) + "'");
+  return c.services.certificates.get(own);
+}
+
+/// Errors: invalid, naming the first that does not exist.
+Result<> check_projects(Context& c, const std::vector<std::string>& names) {
+  for (const auto& name : names)
+    if (!c.services.projects.find(name)) return invalid("projects", "project '" + name.substr(0, 64) + "' does not exist");
+  return {};
 }
 
 Task<Result<Response>> list(Context& c) {
@@ -71,6 +82,7 @@ Task<Result<Response>> add(Context& c) {
   VIRGA_CO_TRY(request.type, fields.string("type", "client"));
   VIRGA_CO_TRY(request.restricted, fields.boolean("restricted"));
   VIRGA_CO_TRY(request.projects, fields.strings("projects"));
+  VIRGA_CO_CHECK(check_projects(c, request.projects));
   VIRGA_CO_TRY(request.certificate, fields.string("certificate"));
   VIRGA_CO_TRY(const bool token, fields.boolean("token"));
   if (token) {
@@ -100,6 +112,7 @@ Task<Result<Response>> change(Context& c, bool replace) {
   VIRGA_CO_TRY(update.restricted, fields.boolean("restricted", base.restricted));
   if (fields.has("projects") || replace) {
     VIRGA_CO_TRY(update.projects, fields.strings("projects"));
+    VIRGA_CO_CHECK(check_projects(c, update.projects));
   } else {
     update.projects = base.projects;
   }

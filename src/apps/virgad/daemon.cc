@@ -209,7 +209,10 @@ std::vector<engine::Sampler::Guest> Daemon::Parts::running_guests() const {
 /// Who uses what: services ask each other only through these.
 void Daemon::Parts::connect_services() {
   projects->set_companions({[this](const Project& p, Transaction& t) { profiles->project_made(p, t); },
-                            [this](const Project& p, Transaction& t) { profiles->project_gone(p, t); }});
+                            [this](const Project& p, Transaction& t) { profiles->project_gone(p, t); },
+                            [this](const std::string& name, const std::string& new_name, Transaction& t) {
+                              certificates->project_moved(name, new_name, t);
+                            }});
   projects->set_usage([this](std::string_view project) {
     auto urls = instances->users_of_project(std::string(project));
     for (const auto& image : images->list(std::string(project)))

@@ -1,5 +1,7 @@
 #include "engine/certificates/service.h"
 
+#include <algorithm>
+
 #include "base/random.h"
 #include "engine/certificates/x509.h"
 #include "engine/url.h"
@@ -38,7 +40,12 @@ Certificates::Certificates(Executor executor, Store& store, Events& events, Oper
 }
 
 json::object Certificates::encode(const Token& t) {
-  return {{"name", t.name}, {"description", t.description}, {"expires_at", format_time(t.expires_at)}};
+  return {{"name", t.name},
+          {"description", t.description},
+          {"type", t.type},
+          {"restricted", t.restricted},
+          {"projects", to_json(t.projects)},
+          {"expires_at", format_time(t.expires_at)}};
 }
 
 Result<Certificates::Token> Certificates::decode_token_row(const json::object& document) {
@@ -46,6 +53,9 @@ Result<Certificates::Token> Certificates::decode_token_row(const json::object& d
   Token t;
   VIRGA_TRY(t.name, f.string("name"));
   VIRGA_TRY(t.description, f.string("description"));
+  VIRGA_TRY(t.type, f.string("type", "client"));
+  VIRGA_TRY(t.restricted, f.boolean("restricted"));
+  VIRGA_TRY(t.projects, f.strings("projects"));
   VIRGA_TRY(const std::string expires, f.string("expires_at"));
   VIRGA_TRY(t.expires_at, parse_time(expires));
   return t;
@@ -138,6 +148,9 @@ Task<Result<OperationPtr>> Certificates::create_token(Request request, Caller ca
   Token token;
   token.name = request.name;
   token.description = request.description;
+  token.type = request.type;
+  token.restricted = request.restricted;
+  token.projects = request.projects;
   token.expires_at = token_expiry_ ? token_expiry_(clock_.now()) : clock_.now() + token_lifetime;
   std::string secret = random_hex(32);
   const std::string key = token_key(secret);
@@ -158,11 +171,13 @@ Result<OperationPtr> Certificates::start_token_operation(const std::string& key,
   spec.may_cancel = true;
   spec.caller = std::move(caller);
   // The names are those that the incus client looks for.
-  spec.metadata = {{"request", {{"name", token.name}, {"type", "client"}, {"restricted", false}, {"projects", json::array()}}},
-                   {"fingerprint", info.fingerprint},
-                   {"addresses", to_json(info.addresses)},
-                   {"expiresAt", format_time(token.expires_at)},
-                   {"secret", ""}};
+  spec.metadata = {
+      {"request",
+       {{"name", token.name}, {"type", token.type}, {"restricted", token.restricted}, {"projects", to_json(token.projects)}}},
+      {"fingerprint", info.fingerprint},
+      {"addresses", to_json(info.addresses)},
+      {"expiresAt", format_time(token.expires_at)},
+      {"secret", ""}};
   if (!secret.empty()) spec.secret_metadata = {{"secret", std::move(secret)}};
   return operations_.start(std::move(spec), [this, key](Operation& op) { return watch_token(key, op); });
 }
@@ -196,6 +211,9 @@ Task<Result<CertificatePtr>> Certificates::add_by_token(std::string text, std::s
   Request request;
   request.name = token->name;
   request.description = token->description;
+  request.type = token->type;
+  request.restricted = token->restricted;
+  request.projects = token->projects;
   request.certificate = std::move(certificate);
   VIRGA_CO_TRY(Certificate c, make(request));
   const std::string fingerprint = c.fingerprint;
@@ -226,6 +244,9 @@ Task<Result<CertificatePtr>> Certificates::update(std::string fingerprint, Updat
   t.expect(key, expected.value_or(old->revision)).put(key, json::serialize(virga::encode(next)));
   auto revision = co_await store_.commit(std::move(t));
   if (!revision) co_return fail(std::move(revision).error());
+  // What is open was opened with the old rights.
+  if (on_removed_ && (old->type != next.type || old->restricted != next.restricted || old->projects != next.projects))
+    on_removed_(old->fingerprint);
   events_.lifecycle("certificate-updated", "", certificate_url(old->fingerprint), caller);
   co_return cache_.find(key);
 }
@@ -239,6 +260,30 @@ Task<Result<>> Certificates::remove(std::string fingerprint, Caller caller) {
   if (on_removed_) on_removed_(old->fingerprint);
   events_.lifecycle("certificate-deleted", "", certificate_url(old->fingerprint), caller);
   co_return Result<>();
+}
+
+void Certificates::project_moved(const std::string& name, const std::string& new_name, Transaction& transaction) const {
+  const auto follow = [&](std::vector<std::string>& projects) {
+    const auto at = std::find(projects.begin(), projects.end(), name);
+    if (at == projects.end()) return false;
+    if (new_name.empty()) {
+      projects.erase(at);
+    } else {
+      *at = new_name;
+    }
+    return true;
+  };
+  for (const auto& certificate : cache_.list()) {
+    Certificate next = *certificate;
+    if (!follow(next.projects)) continue;
+    const auto key = certificate_key(next.fingerprint);
+    transaction.expect(key, certificate->revision).put(key, json::serialize(virga::encode(next)));
+  }
+  for (const auto& [key, token] : tokens_.entries()) {
+    Token next = *token;
+    if (!follow(next.projects)) continue;
+    transaction.expect(key, token->revision).put(key, json::serialize(encode(next)));
+  }
 }
 
 }  // namespace virga::engine

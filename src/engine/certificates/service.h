@@ -35,7 +35,7 @@ class Certificates {
   void set_server_info(std::function<ServerInfo()> info) { server_info_ = std::move(info); }
   /// How long a new token is good, from a moment on; a day where nothing is set.
   void set_token_expiry(std::function<WallTime(WallTime now)> expiry) { token_expiry_ = std::move(expiry); }
-  /// Called when a certificate is trusted no more, so that its connections can be closed.
+  /// Called when a certificate is trusted no more, or for less, so that its connections can be closed.
   void on_removed(std::function<void(const std::string& fingerprint)> hook) { on_removed_ = std::move(hook); }
 
   /// Loads all, and makes the operations of the tokens that are still open.
@@ -75,11 +75,18 @@ class Certificates {
   Task<Result<CertificatePtr>> update(std::string fingerprint, Update update, std::optional<Revision> expected, Caller caller);
   /// Errors: not_found.
   Task<Result<>> remove(std::string fingerprint, Caller caller);
+  /// A project is renamed, or removed (empty new name): who is restricted to it follows in the same transaction, so that nobody
+  /// gets into a later project of that name.
+  void project_moved(const std::string& name, const std::string& new_name, Transaction& transaction) const;
+  WallTime now() const { return clock_.now(); }
 
  private:
   struct Token {
     std::string name;
     std::string description;
+    std::string type = "client";
+    bool restricted = false;
+    std::vector<std::string> projects;
     WallTime expires_at{};
     std::int64_t revision = 0;
   };

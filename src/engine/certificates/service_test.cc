@@ -110,7 +110,7 @@ TEST_F(CertificatesTest, AddGetUpdateRemove) {
               ErrorKind::conflict);
     EXPECT_EQ(
         kind_of(co_await certificates.update(
-            kim_fingerprint, {.name = "kim3", .description = "", .type = "client", .restricted = true, .projects = {}}, {}, root)),
+            kim_fingerprint, {.name = "kim3", .description = "", .type = "server", .restricted = true, .projects = {}}, {}, root)),
         ErrorKind::unsupported);
     Certificates again(io.get_executor(), store, events, operations, clock);
     EXPECT_TRUE(co_await again.start());

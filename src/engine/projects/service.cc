@@ -141,6 +141,7 @@ Task<Result<ProjectPtr>> Projects::rename(std::string name, std::string new_name
   t.expect(key(name), old->revision).expect(key(new_name), 0).erase(key(name)).put(key(new_name), json::serialize(encode(next)));
   if (companions_.gone) companions_.gone(*old, t);
   if (companions_.made) companions_.made(next, t);
+  if (companions_.moved) companions_.moved(old->name, next.name, t);
   auto revision = co_await store_.commit(std::move(t));
   if (!revision) co_return fail(std::move(revision).error());
   events_.lifecycle("project-renamed", new_name, project_url(new_name), caller, {{"old_name", name}});
@@ -154,6 +155,7 @@ Task<Result<>> Projects::remove(std::string name, std::optional<Revision> expect
   Transaction t;
   t.expect(key(name), expected.value_or(old->revision)).erase(key(name));
   if (companions_.gone) companions_.gone(*old, t);
+  if (companions_.moved) companions_.moved(old->name, "", t);
   auto revision = co_await store_.commit(std::move(t));
   if (!revision) co_return fail(std::move(revision).error());
   events_.lifecycle("project-deleted", name, project_url(name), caller);

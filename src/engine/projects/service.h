@@ -33,6 +33,8 @@ class Projects {
   struct Companions {
     std::function<void(const Project& made, Transaction& transaction)> made;
     std::function<void(const Project& gone, Transaction& transaction)> gone;
+    /// It is renamed, or removed for good (an empty name): who refers to it by name follows.
+    std::function<void(const std::string& name, const std::string& new_name, Transaction& transaction)> moved = {};
   };
   void set_companions(Companions companions) { companions_ = std::move(companions); }
 

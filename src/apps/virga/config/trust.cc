@@ -173,6 +173,26 @@ Result<> show(App& app, const Args& args) {
   return {};
 }
 
+Result<> edit(App& app, const Args& args) {
+  VIRGA_TRY(auto* api, app.api());
+  VIRGA_TRY(auto fingerprint, whole_fingerprint(*api, args[0]));
+  std::string etag;
+  const auto url = Url("/1.0/certificates").segment(fingerprint);
+  VIRGA_TRY(auto certificate, api->object(url, &etag));
+  const auto editable = [](const json::object& object) {
+    return only_fields(object, {"name", "type", "restricted", "projects", "certificate", "description"});
+  };
+  const std::string help = fmt::format(
+      "This is a YAML representation of the certificate {}.\nLines that begin with '#' are ignored. The certificate itself cannot "
+      "be "
+      "replaced.",
+      fingerprint.substr(0, 12));
+  return edit_document(app, editable(certificate), help, [&](json::object document) -> Result<> {
+    VIRGA_CHECK(api->send("PUT", url, editable(document), stdin_is_terminal() ? etag : std::string()));
+    return {};
+  });
+}
+
 std::vector<Flag> restriction_flags() {
   return {{"projects", 0, Flag::list, "List of projects to restrict the certificate to"},
           {"restricted", 0, Flag::boolean, "Restrict the certificate to one or more projects"}};
@@ -200,6 +220,12 @@ Command trust_command() {
        .least = 1,
        .most = 2,
        .run = add_certificate},
+      {.use = "edit [<remote>:]<fingerprint>",
+       .summary = "Edit trust configurations as YAML",
+       .examples = "virga config trust edit <fingerprint> < trust.yaml\n    Update a client's name, projects and restriction",
+       .least = 1,
+       .most = 1,
+       .run = edit},
       {.use = "list [<remote>:]",
        .summary = "List trusted clients",
        .aliases = {"ls"},

@@ -8,6 +8,7 @@
 #include "apps/virga/values.h"
 #include "base/version.h"
 #include "client/join.h"
+#include "model/expiry.h"
 
 namespace virga::cli {
 namespace {
@@ -127,6 +128,15 @@ Result<> get_client_certificate(App& app, const Args&) {
   return {};
 }
 
+Result<> get_client_token(App& app, const Args& args) {
+  const auto now = std::chrono::system_clock::now();
+  VIRGA_TRY(const auto until, parse_expiry(args[0], now));
+  VIRGA_TRY(const auto own, identity(app));
+  VIRGA_TRY(const auto token, client::bearer_token(own, now, until));
+  app.print(token + "\n");
+  return {};
+}
+
 Result<> versions(App& app, const Args&) {
   std::string server = "unreachable";
   if (auto api = app.api(); api)
@@ -149,6 +159,14 @@ Command remote_command() {
       {.use = "get-client-certificate",
        .summary = "Print the client certificate used by this client",
        .run = get_client_certificate},
+      {.use = "get-client-token <expiry>",
+       .summary = "Generate a client token derived from the client certificate",
+       .description = "Until it expires, the token does as well as the certificate: HTTP clients send it as\n"
+                      "\"Authorization: Bearer <token>\". It is worth what the certificate is worth to each server.",
+       .examples = "virga remote get-client-token 1H\n    A token for an hour (30M minutes, 1d days, 2w weeks)",
+       .least = 1,
+       .most = 1,
+       .run = get_client_token},
       {.use = "get-default", .summary = "Show the default remote", .run = get_default},
       {.use = "list",
        .summary = "List the available remotes",

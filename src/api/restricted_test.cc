@@ -1,0 +1,268 @@
+// A certificate that is restricted to project "a": what is in project "b" looks like what does not exist, whichever way it is asked
+// for (S30); and it cannot get out of its restriction (S32). Bearer tokens of certificates.
+#include "api/site_test.h"
+#include "wire/jwt/jwt.h"
+
+namespace virga::api {
+namespace {
+
+using testing::Answer;
+using namespace std::chrono_literals;
+
+struct Restricted : testing::Site {
+  Restricted() {
+    make_world();
+    for (const auto* name : {"a", "b"})
+      EXPECT_EQ(change("POST", "/1.0/projects",
+                       fmt::format(R"({{"name":"{}","config":{{"features.images":"true","features.profiles":"true"}}}})", name)),
+                "");
+    fill("b", "secret", "the image of b");
+    fill("a", "mine", "the image of a");
+    client = trust("tenant", R"("restricted":true,"projects":["a"])");
+  }
+
+  /// An image with an alias, a profile and an instance, all of one name.
+  void fill(const std::string& project, const std::string& name, const std::string& image) {
+    const auto in = "?project=" + project;
+    EXPECT_EQ(call("POST", "/1.0/images" + in, image, {{"Content-Type", "application/octet-stream"}}).status, 202);
+    const auto fingerprint = sha256_hex(image);
+    std::string missing = "x";
+    for (int i = 0; i < 500 && !missing.empty(); ++i) missing = get("/1.0/images/" + fingerprint + in).status == 200 ? "" : "x";
+    EXPECT_EQ(change("POST", "/1.0/images/aliases" + in, fmt::format(R"({{"name":"{}","target":"{}"}})", name, fingerprint)), "");
+    const auto* devices = R"({"root":{"type":"disk","path":"/","pool":"default"}})";
+    EXPECT_EQ(change("POST", "/1.0/profiles" + in, fmt::format(R"({{"name":"{}","devices":{}}})", name, devices)), "");
+    EXPECT_EQ(change("POST", "/1.0/instances" + in,
+                     fmt::format(R"({{"name":"{0}","profiles":["{0}"],"source":{{"type":"image","alias":"{0}"}}}})", name)),
+              "");
+  }
+
+  http::Endpoint trust(const std::string& name, const std::string& more) {
+    auto identity = http::make_self_signed(name, {}).value();
+    json::object body{{"name", name}, {"certificate", identity.certificate}};
+    auto text = json::serialize(body);
+    if (!more.empty()) text = text.substr(0, text.size() - 1) + "," + more + "}";
+    EXPECT_EQ(change("POST", "/1.0/certificates", text), "");
+    auto endpoint = tls;
+    endpoint.identity = identity;
+    return endpoint;
+  }
+  static std::string fingerprint_of(const http::Endpoint& e) {
+    return http::describe_certificate(e.identity->certificate).value().fingerprint;
+  }
+
+  Answer as(const http::Endpoint& who, std::string method, std::string target, std::string body = "",
+            std::vector<std::pair<std::string, std::string>> headers = {}) {
+    http::ClientRequest request;
+    request.method = std::move(method);
+    request.target = std::move(target);
+    request.body = std::move(body);
+    request.headers = std::move(headers);
+    return send(who, std::move(request));
+  }
+
+  http::Endpoint client;
+};
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  return text;
+}
+
+TEST_F(Restricted, AnotherProjectLooksLikeOneThatDoesNotExist) {
+  const std::vector<std::pair<const char*, const char*>> requests = {
+      {"GET", "/1.0"},
+      {"GET", "/1.0/instances"},
+      {"GET", "/1.0/instances?recursion=2"},
+      {"GET", "/1.0/instances/secret"},
+      {"GET", "/1.0/instances/secret/state"},
+      {"GET", "/1.0/instances/secret/logs"},
+      {"POST", "/1.0/instances"},
+      {"PUT", "/1.0/instances/secret"},
+      {"PATCH", "/1.0/instances/secret"},
+      {"POST", "/1.0/instances/secret"},
+      {"DELETE", "/1.0/instances/secret"},
+      {"PUT", "/1.0/instances/secret/state"},
+      {"POST", "/1.0/instances/secret/exec"},
+      {"GET", "/1.0/images"},
+      {"GET", "/1.0/images?recursion=1"},
+      {"GET", "/1.0/images/aliases"},
+      {"GET", "/1.0/images/aliases/secret"},
+      {"POST", "/1.0/images/aliases"},
+      {"DELETE", "/1.0/images/aliases/secret"},
+      {"GET", "/1.0/profiles"},
+      {"GET", "/1.0/profiles/secret"},
+      {"PUT", "/1.0/profiles/secret"},
+      {"DELETE", "/1.0/profiles/secret"},
+      {"POST", "/1.0/profiles"},
+      {"GET", "/1.0/networks"},
+      {"GET", "/1.0/storage-pools/default/volumes"},
+      {"GET", "/1.0/operations"},
+      {"GET", "/1.0/events"},
+      {"GET", "/1.0/storage-pools/default/volumes/container/secret"}};
+  for (const auto& [method, target] : requests) {
+    const std::string url = target;
+    const auto with = [&](const char* project) {
+      return url + (url.find('?') == std::string::npos ? "?" : "&") + "project=" + project;
+    };
+    const auto body = std::string(method) == "GET" ? "" : "{}";
+    const auto there = as(client, method, with("b"), body), nowhere = as(client, method, with("z"), body);
+    EXPECT_EQ(there.status, 404) << method << " " << target << ": " << there.raw.body;
+    EXPECT_EQ(replaced(there.raw.body, "'b'", "'z'"), nowhere.raw.body) << method << " " << target;
+  }
+}
+
+TEST_F(Restricted, ObjectsOfOthersLookLikeOnesThatDoNotExist) {
+  const auto image = sha256_hex("the image of b"), none = sha256_hex("no image");
+  const std::vector<std::array<std::string, 3>> pairs = {
+      {"/1.0/instances/{}?project=a", "secret", "nobody"},
+      {"/1.0/instances/{}/state?project=a", "secret", "nobody"},
+      {"/1.0/profiles/{}?project=a", "secret", "nobody"},
+      {"/1.0/images/{}?project=a", image, none},
+      {"/1.0/images/{}/export?project=a", image, none},
+      {"/1.0/images/aliases/{}?project=a", "secret", "nobody"},
+      {"/1.0/storage-pools/default/volumes/container/{}?project=a", "secret", "nobody"},
+      {"/1.0/projects/{}", "b", "z"},
+      {"/1.0/projects/{}/state", "b", "z"},
+      {"/1.0/certificates/{}", "0000", "1111"}};
+  for (const auto& [pattern, theirs, missing] : pairs) {
+    const auto there = as(client, "GET", replaced(pattern, "{}", theirs)),
+               nowhere = as(client, "GET", replaced(pattern, "{}", missing));
+    EXPECT_EQ(there.status, 404) << pattern;
+    EXPECT_EQ(replaced(there.raw.body, theirs, missing), nowhere.raw.body) << pattern;
+  }
+}
+
+TEST_F(Restricted, ListsOfEverythingHoldTheOwnProjectOnly) {
+  for (const auto* target :
+       {"/1.0/instances?all-projects=true", "/1.0/instances?all-projects=true&recursion=2",
+        "/1.0/images?all-projects=true&recursion=1", "/1.0/profiles?all-projects=true&recursion=1", "/1.0/projects?recursion=1",
+        "/1.0/certificates?recursion=1", "/1.0/storage-pools?recursion=1", "/1.0/networks?recursion=1",
+        "/1.0/storage-pools/default/volumes?all-projects=true&recursion=1", "/1.0/operations?all-projects=true&recursion=1",
+        "/1.0/instances?all-projects=true&filter=name%20eq%20secret", "/1.0?project=a"}) {
+    const auto answer = as(client, "GET", target);
+    EXPECT_EQ(answer.status, 200) << target;
+    EXPECT_EQ(answer.raw.body.find("secret"), std::string::npos) << target << ": " << answer.raw.body;
+    EXPECT_EQ(answer.raw.body.find("project=b"), std::string::npos) << target << ": " << answer.raw.body;
+  }
+  EXPECT_NE(as(client, "GET", "/1.0/instances?all-projects=true&recursion=1").raw.body.find("mine"), std::string::npos);
+  EXPECT_EQ(as(client, "GET", "/1.0/certificates").metadata().as_array().size(), 1u) << "itself";
+}
+
+TEST_F(Restricted, TheOwnProjectCanBeUsed) {
+  EXPECT_EQ(as(client, "GET", "/1.0/instances/mine?project=a").status, 200);
+  EXPECT_EQ(as(client, "PATCH", "/1.0/profiles/mine?project=a", R"({"description":"x"})").status, 200);
+  EXPECT_EQ(as(client, "PUT", "/1.0/instances/mine/state?project=a", R"({"action":"start"})").status, 202);
+  EXPECT_EQ(as(client, "GET", "/1.0").body.at("metadata").as_object().at("auth"), "trusted") << "without naming a project";
+}
+
+TEST_F(Restricted, NothingOfTheServerCanBeChanged) {
+  const auto own = "/1.0/certificates/" + fingerprint_of(client);
+  const std::vector<std::array<std::string, 3>> requests = {
+      {"PUT", own, R"({"name":"x","type":"client","restricted":false,"projects":["a","b"]})"},
+      {"PATCH", own, R"({"restricted":false})"},
+      {"PATCH", own, R"({"projects":["b"]})"},
+      {"DELETE", own, ""},
+      {"POST", "/1.0/certificates", R"({"name":"x","token":true})"},
+      {"POST", "/1.0/certificates",
+       json::serialize(json::object{{"certificate", http::make_self_signed("x", {}).value().certificate}})},
+      {"POST", "/1.0/projects", R"({"name":"c"})"},
+      {"PUT", "/1.0/projects/a", R"({"config":{}})"},
+      {"PATCH", "/1.0/projects/b", R"({"description":"x"})"},
+      {"DELETE", "/1.0/projects/b", ""},
+      {"PUT", "/1.0", R"({"config":{}})"},
+      {"POST", "/1.0/storage-pools", R"({"name":"p","driver":"dir"})"},
+      {"DELETE", "/1.0/storage-pools/default", ""},
+      {"POST", "/1.0/networks", R"({"name":"n0"})"},
+      {"PATCH", "/1.0/networks/br0", R"({"description":"x"})"}};
+  for (const auto& [method, target, body] : requests) {
+    const auto answer = as(client, method, target, body);
+    EXPECT_EQ(answer.status, 403) << method << " " << target << ": " << answer.raw.body;
+  }
+  const auto after = get(own).metadata().as_object();
+  EXPECT_EQ(after.at("restricted"), true);
+  EXPECT_EQ(after.at("projects"), json::array{"a"});
+}
+
+TEST_F(Restricted, WhatAProjectBorrowsCanBeSeenButNotChanged) {
+  EXPECT_EQ(change("POST", "/1.0/projects", R"({"name":"guest","config":{"features.images":"false","features.profiles":"false"}})"),
+            "");
+  const auto guest = trust("guest", R"("restricted":true,"projects":["guest"])");
+  EXPECT_EQ(as(guest, "GET", "/1.0/profiles/default?project=guest").status, 200);
+  EXPECT_EQ(as(guest, "GET", "/1.0/images/aliases/tiny?project=guest").status, 200);
+  for (const auto& [method, target, body] : std::vector<std::array<std::string, 3>>{
+           {"PATCH", "/1.0/profiles/default?project=guest", R"({"description":"x"})"},
+           {"DELETE", "/1.0/images/aliases/tiny?project=guest", ""},
+           {"DELETE", "/1.0/images/" + sha256_hex("tiny image") + "?project=guest", ""},
+           {"PATCH", "/1.0/images/" + sha256_hex("tiny image") + "?project=guest", R"({"public":true})"},
+           {"POST", "/1.0/images?project=guest", "an image"}})
+    EXPECT_EQ(as(guest, method, target, body).status, 403) << method << " " << target;
+}
+
+TEST_F(Restricted, FollowsAProjectThatIsRenamedAndForgetsOneThatIsRemoved) {
+  EXPECT_EQ(change("POST", "/1.0/projects", R"({"name":"c"})"), "");
+  const auto c = trust("c", R"("restricted":true,"projects":["c"])");
+  EXPECT_EQ(change("POST", "/1.0/projects/c", R"({"name":"d"})"), "");
+  EXPECT_EQ(as(c, "GET", "/1.0/projects/d").status, 200);
+  EXPECT_EQ(as(c, "GET", "/1.0/projects/c").status, 404);
+  EXPECT_EQ(change("DELETE", "/1.0/projects/d"), "");
+  EXPECT_EQ(change("POST", "/1.0/projects", R"({"name":"d"})"), "") << "another one of that name";
+  EXPECT_EQ(as(c, "GET", "/1.0/projects/d").status, 404);
+}
+
+TEST_F(Restricted, ATokenCarriesItsRestriction) {
+  auto made = call("POST", "/1.0/certificates", R"({"name":"t","token":true,"restricted":true,"projects":["a"]})");
+  ASSERT_EQ(made.status, 202) << made.raw.body;
+  const auto secret = std::string(made.metadata().as_object().at("metadata").as_object().at("secret").as_string());
+  CertificateToken token{.client_name = "t", .fingerprint = "", .addresses = {}, .secret = secret, .expires_at = {}};
+  auto endpoint = tls;
+  endpoint.identity = http::make_self_signed("t", {}).value();
+  const auto body = json::serialize(json::object{
+      {"type", "client"}, {"trust_token", encode_token(token)}, {"restricted", false}, {"projects", json::array{"b"}}});
+  EXPECT_EQ(as(endpoint, "POST", "/1.0/certificates", body).status, 201);
+  EXPECT_EQ(as(endpoint, "GET", "/1.0/projects/b").status, 404) << "the token decides, not its bearer";
+  EXPECT_EQ(as(endpoint, "GET", "/1.0/projects/a").status, 200);
+  auto again = tls;
+  again.identity = http::make_self_signed("u", {}).value();
+  EXPECT_EQ(as(again, "POST", "/1.0/certificates", body).status, 403) << "once";
+  EXPECT_EQ(call("POST", "/1.0/certificates", R"({"name":"t","token":true,"restricted":true,"projects":["nowhere"]})").status, 400);
+}
+
+TEST_F(Restricted, ChangingTheRestrictionCountsAtOnce) {
+  EXPECT_EQ(change("PATCH", "/1.0/certificates/" + fingerprint_of(client), R"({"projects":["b"]})"), "");
+  EXPECT_EQ(as(client, "GET", "/1.0/projects/a").status, 404);
+  EXPECT_EQ(as(client, "GET", "/1.0/projects/b").status, 200);
+  EXPECT_EQ(change("DELETE", "/1.0/certificates/" + fingerprint_of(client)), "");
+  EXPECT_EQ(as(client, "GET", "/1.0/projects/b").status, 403);
+}
+
+TEST_F(Restricted, ABearerTokenIsAsGoodAsTheCertificateThatSignedIt) {
+  const auto now = std::chrono::system_clock::now();
+  jwt::Claims claims{.subject = fingerprint_of(client), .issued_at = now, .not_before = now - 1min, .expires_at = now + 1h};
+  const auto token = jwt::sign(claims, client.identity->key).value();
+  auto nobody = tls;
+  const auto with = [&](const std::string& text, const std::string& target) {
+    return as(nobody, "GET", target, "", {{"Authorization", "Bearer " + text}}).status;
+  };
+  EXPECT_EQ(as(nobody, "GET", "/1.0/projects/a").status, 403);
+  EXPECT_EQ(with(token, "/1.0/projects/a"), 200);
+  EXPECT_EQ(with(token, "/1.0/projects/b"), 404) << "with its restriction";
+  nobody.identity = http::make_self_signed("stranger", {}).value();
+  EXPECT_EQ(with(token, "/1.0/projects/a"), 200) << "whatever certificate the connection shows";
+
+  claims.expires_at = now - 1min;
+  EXPECT_EQ(with(jwt::sign(claims, client.identity->key).value(), "/1.0/projects/a"), 403) << "expired";
+  claims.expires_at = now + 1h;
+  claims.not_before = now + 30min;
+  EXPECT_EQ(with(jwt::sign(claims, client.identity->key).value(), "/1.0/projects/a"), 403) << "not yet";
+  claims.not_before = now - 1min;
+  EXPECT_EQ(with(jwt::sign(claims, nobody.identity->key).value(), "/1.0/projects/a"), 403) << "another key";
+  const auto admin = trust("admin", "");
+  claims.subject = fingerprint_of(admin);
+  EXPECT_EQ(with(jwt::sign(claims, client.identity->key).value(), "/1.0/projects/b"), 403) << "another's name";
+  for (const auto* text : {"", "x", "a.b.c", "...", "bnVsbA.bnVsbA.bnVsbA"}) EXPECT_EQ(with(text, "/1.0/projects/a"), 403) << text;
+  EXPECT_EQ(change("DELETE", "/1.0/certificates/" + fingerprint_of(client)), "");
+  EXPECT_EQ(with(token, "/1.0/projects/a"), 403) << "its certificate is trusted no more";
+}
+
+}  // namespace
+}  // namespace virga::api
