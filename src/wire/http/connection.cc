@@ -59,6 +59,7 @@ class Connection {
     request.query.clear();
     request.headers.clear();
     request.trailing_slash = false;
+    request.slash_in_segment = false;
     request.cancel_on_hangup = false;
     request.peer = &state_.peer;
     request.body = &body_;
