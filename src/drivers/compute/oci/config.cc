@@ -179,9 +179,10 @@ Result<oci::Config> make_config(const GuestSpec& spec, const HostFacts& facts) {
 #endif
   // A masked /proc cannot be mounted again by a nested guest; there the ownership of the files is what protects.
   if (!spec.nesting) {
-    c.masked_paths = {
-        "/proc/acpi", "/proc/asound",     "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",          "/proc/sched_debug",
-        "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"};
+    c.masked_paths = {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+                      "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap",
+                      // Also: systemd would try to mount these two itself, and be called degraded because it may not.
+                      "/sys/kernel/debug", "/sys/kernel/tracing"};
     c.readonly_paths = {"/proc/bus",     "/proc/fs",     "/proc/irq",        "/proc/sysrq-trigger",
                         "/proc/sys/dev", "/proc/sys/fs", "/proc/sys/kernel", "/proc/sys/vm"};
   }
