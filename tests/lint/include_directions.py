@@ -6,7 +6,7 @@ import sys
 
 SRC = pathlib.Path(__file__).resolve().parents[2] / "src"
 INTERFACES = ["store/store.h", "drivers/compute/driver.h", "drivers/storage/driver.h", "drivers/network/driver.h", "drivers/remote/driver.h"]
-READERS = ["drivers/image/reader.h", "drivers/image/files.h"]
+READERS = ["drivers/image/reader.h", "drivers/image/files.h", "drivers/image/packer.h"]
 # The first rule that matches a file's path decides what it may include: folders, or single headers.
 RULES = [
     ("base/", ["base/"]),

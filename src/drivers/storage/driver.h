@@ -67,6 +67,7 @@ struct Attachment {
   std::string backing =
       {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
   std::optional<DirectBoot> boot = {};  ///< block: where its image has a kernel; also when the image itself was deleted meanwhile
+  std::string image = {};  ///< directory of the image that the volume was made from (templates, metadata.yaml), empty: none
 };
 
 /// Image volumes hold an unpacked image that many instance volumes share: a tree, or a disk.

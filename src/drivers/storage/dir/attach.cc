@@ -81,7 +81,8 @@ Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::
     Attachment disk{.path = volume + "/root.qcow2", .qcow2 = true};
     if (!image.empty()) {
       disk.backing = layout.image(image) + "/disk.qcow2";
-      VIRGA_TRY(disk.boot, direct_boot(layout.image(image)));
+      disk.image = layout.image(image);
+      VIRGA_TRY(disk.boot, direct_boot(disk.image));
     }
     return disk;
   }
@@ -93,14 +94,14 @@ Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::
     if (::lstat(volume.c_str(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", volume));
     if (st.st_uid != (shift ? shift->base : 0))
       return fail(ErrorKind::busy, fmt::format("{} is attached with other ids", to_string(id)));
-    return Attachment{.path = root};
+    return Attachment{.path = root, .image = image.empty() ? "" : layout.image(image)};
   }
   if (shift && (shift->base == 0 || shift->count == 0))
     return fail(ErrorKind::invalid, fmt::format("attach {}: an empty range of ids", to_string(id)));
   VIRGA_CHECK(claim(volume, id, shift, image.empty() ? "" : volume + "/upper"));
   auto mounted = mount_root(layout, volume, image, shift);
   if (!mounted) return fail(std::move(mounted).error().wrap(fmt::format("attach {}", to_string(id))));
-  return Attachment{.path = root};
+  return Attachment{.path = root, .image = image.empty() ? "" : layout.image(image)};
 }
 
 Result<> detach_volume(const Layout& layout, const VolumeId& id) {

@@ -71,7 +71,8 @@ Result<> limits(const Sandbox& s) {
 
 Result<> capabilities(const Sandbox& s) {
   const std::uint64_t keep =
-      s.keeps_owners ? (1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_FSETID) : 0;
+      (s.keeps_owners ? (1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_FSETID) : 0) |
+      (s.reads_all ? 1ull << CAP_DAC_READ_SEARCH : 0);
   for (int cap = 0; cap < 64; ++cap) {
     if (keep >> cap & 1) continue;
     if (::prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0 || errno == EPERM) continue;
@@ -224,6 +225,7 @@ Result<> system_calls(const Sandbox& s) {
            "uname",
            "poll",
            "ppoll"});
+  if (s.reads_all) f.allow({"getdents64", "readlinkat", "flistxattr", "fgetxattr", "dup", "fstatfs"});
   if (s.runs_program) {
     f.allow({"execve",
              "access",

@@ -19,6 +19,7 @@ struct Sandbox {
   Bytes largest_file = 0;
   std::chrono::seconds cpu{600};
   bool keeps_owners = false;  ///< CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID: to give files to other ids
+  bool reads_all = false;     ///< CAP_DAC_READ_SEARCH, and the calls that walk a tree
   bool runs_program = false;  ///< execve of what lies below /usr, and threads; otherwise no program can be started
   std::vector<Place> places;  ///< all that may be opened
 };

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 #include "base/units.h"
 #include "drivers/image/confined/protocol.h"
 #include "drivers/image/confined/worker/layout.h"
+#include "drivers/image/confined/worker/pack.h"
 #include "drivers/image/confined/worker/sandbox.h"
 
 namespace virga::image {
@@ -66,6 +69,39 @@ int answer_with(std::string text, int code) {
   return code;
 }
 
+Result<> pack(const Arguments& args) {
+  if (args.size() != 8) return fail(ErrorKind::invalid, "wrong number of arguments");
+  PackJob job;
+  VIRGA_TRY(job.compression, parse_compression(args[1]));
+  VIRGA_TRY(auto base, number(args, 2, UINT32_MAX));
+  VIRGA_TRY(auto count, number(args, 3, UINT32_MAX));
+  VIRGA_TRY(auto bytes, number(args, 4, INT64_MAX));
+  VIRGA_TRY(auto entries, number(args, 5, INT64_MAX));
+  VIRGA_TRY(auto seconds, number(args, 6, max_seconds));
+  job.id_base = static_cast<std::uint32_t>(base);
+  job.id_count = static_cast<std::uint32_t>(count);
+  job.limits.max_unpacked = static_cast<Bytes>(bytes);
+  job.limits.max_entries = static_cast<std::uint64_t>(entries);
+  const auto parts = args[7];
+  job.metadata_fd = 3;
+  job.out_fd = 4;
+  if (parts.find('b') != std::string_view::npos) job.base_fd = 5;
+  if (parts.find('t') != std::string_view::npos) job.tree_fd = 6;
+  if (parts.find('d') != std::string_view::npos) job.disk_fd = 6;
+  if ((job.tree_fd < 0) == (job.disk_fd < 0)) return fail(ErrorKind::invalid, "neither a tree nor a disk");
+  job.progress = [](Bytes read) { (void)answer_with(fmt::format("{}\n", read), 0); };
+  ::setlocale(LC_CTYPE, "C");
+  Sandbox sandbox;
+  sandbox.cpu = std::chrono::seconds(seconds);
+  sandbox.memory = Bytes(512) << 20;  // xz looks far back
+  sandbox.largest_file = job.limits.max_unpacked;
+  sandbox.reads_all = true;
+  sandbox.places = {{4, true}, {6, false}};
+  if (job.base_fd >= 0) sandbox.places.push_back({5, false});
+  VIRGA_CHECK(enter(sandbox));
+  return pack_image(job);
+}
+
 int become(const Sandbox& sandbox, std::vector<const char*> argv) {
   ::setenv("MALLOC_ARENA_MAX", "2", 1);
   if (auto r = enter(sandbox); !r) {
@@ -83,12 +119,23 @@ int become(const Sandbox& sandbox, std::vector<const char*> argv) {
 int worker_main(int argc, char** argv) {
   Arguments args(argv + 1, argv + argc);
   if (args.empty()) return 2;
+  // What a daemon that was killed has asked for nobody waits for.
+  (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (args[0] == "inspect" || args[0] == "unpack") {
     try {
       auto answer = read(args);
       return answer ? answer_with(encode_answer(*answer), 0) : answer_with(encode_error(answer.error()), 1);
     } catch (const std::bad_alloc&) {
       return answer_with(R"({"error":{"kind":"invalid","message":"the image needs more memory to read than is allowed"}})", 1);
+    }
+  }
+  if (args[0] == "pack") {
+    try {
+      auto done = pack(args);
+      return done ? answer_with("{}\n", 0) : answer_with(encode_error(done.error()) + "\n", 1);
+    } catch (const std::bad_alloc&) {
+      return answer_with("{\"error\":{\"kind\":\"invalid\",\"message\":\"the root needs more memory to pack than is allowed\"}}\n",
+                         1);
     }
   }
   Sandbox sandbox;
@@ -102,7 +149,8 @@ int worker_main(int argc, char** argv) {
     sandbox.places = {{3, false}};
     return become(sandbox, {"/usr/bin/sqfs2tar", "--no-skip", "--root-becomes", ".", "/proc/self/fd/3"});
   }
-  if (args[0] == "convert-disk") {
+  if (args[0] == "convert-disk" || args[0] == "flatten-disk") {
+    const bool flatten = args[0] == "flatten-disk";
     auto bytes = number(args, 1, INT64_MAX);
     auto seconds = number(args, 2, max_seconds);
     if (!bytes || !seconds) return 2;
@@ -110,6 +158,15 @@ int worker_main(int argc, char** argv) {
     sandbox.memory = Bytes(1) << 30;
     sandbox.largest_file = static_cast<Bytes>(*bytes);
     sandbox.places = {{3, false}, {4, true}};
+    if (flatten) {
+      sandbox.places.push_back({5, false});
+      // Both layers and their formats are named: nobody follows a name in a header.
+      return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", "qcow2", "-t", "writeback",
+                              "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/fd/3\"},"
+                              "\"backing\":{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/fd/5\"},"
+                              "\"backing\":null}}",
+                              "/proc/self/fd/4"});
+    }
     // "writeback": flushed before it ends. Both formats are said; nothing is guessed.
     return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-t", "writeback", "/proc/self/fd/3",
                             "/proc/self/fd/4"});
