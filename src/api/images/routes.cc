@@ -5,6 +5,7 @@
 #include "api/etag.h"
 #include "api/images/export.h"
 #include "api/images/json.h"
+#include "api/images/source.h"
 #include "api/images/upload.h"
 #include "api/respond.h"
 #include "api/router.h"
@@ -37,6 +38,10 @@ Task<Result<Response>> list(Context& c) {
 }
 
 Task<Result<Response>> import(Context& c) {
+  if (c.request.headers.get("content-type").starts_with("application/json")) {
+    VIRGA_CO_TRY(auto operation, co_await image_from_source(c));
+    co_return accepted(*operation);
+  }
   VIRGA_CO_TRY(auto request, co_await receive_image(c));
   VIRGA_CO_TRY(auto operation, c.services.images.import(c.caller(), std::move(request)));
   co_return accepted(*operation);

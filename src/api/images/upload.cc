@@ -102,8 +102,6 @@ Task<Result<>> receive_raw(Context& c, engine::ImportImage& out) {
 
 Task<Result<engine::ImportImage>> receive_image(Context& c) {
   const auto type = c.request.headers.get("content-type");
-  if (type.starts_with("application/json"))
-    co_return fail(ErrorKind::unsupported, "images from a server, a URL or an instance are not implemented yet: upload a tarball");
   VIRGA_CO_TRY(auto out, read_headers(c));
   auto received = type.starts_with("multipart/") ? co_await receive_parts(c, out) : co_await receive_raw(c, out);
   if (received) co_return out;

@@ -56,6 +56,7 @@ struct Daemon::Parts {
   std::unique_ptr<image::Reader> reader;
   std::unique_ptr<image::Files> files;
   std::unique_ptr<remote::Driver> remotes;
+  std::unique_ptr<image::Packer> packer;
 
   std::unique_ptr<engine::Events> events;
   std::unique_ptr<engine::Journal> journal;
@@ -159,6 +160,7 @@ Task<Result<>> Daemon::Parts::make_drivers() {
     VIRGA_CO_TRY(network, network::BridgeDriver::create(executor, {.tag = tag}));
   }
   reader = image::make_confined_reader(libexec("virga-worker"));
+  packer = image::make_confined_packer(libexec("virga-worker"), blocking);
   files = image::make_directory_files(options.state_dir + "/images", blocking);
   auto own_identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
   remotes = remote::make_https_driver(
@@ -189,7 +191,7 @@ void Daemon::Parts::make_services() {
   images = std::make_unique<engine::Images>(
       engine::Images::Parts{*store, *journal, *operations, *events, *reader, *files, clock,
                             [this](const std::string& project) { return projects->images_of(project).value_or(project); },
-                            [this] { return pools->open_drivers(); }},
+                            [this] { return pools->open_drivers(); }, image::Limits{}, packer.get()},
       executor);
   instances = std::make_unique<engine::Instances>(
       engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,

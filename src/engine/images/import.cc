@@ -29,24 +29,43 @@ Task<> Images::discard_upload(std::string path) {
   co_await discard(impl_->parts.files, std::move(only));
 }
 
+Result<image::Packer*> Images::packer() const {
+  if (impl_->parts.packer == nullptr) return fail(ErrorKind::unsupported, "instances cannot be made into images here");
+  return impl_->parts.packer;
+}
+
+Result<> Images::check_import(const ImportImage& request) const {
+  VIRGA_CHECK(impl_->parts.project_of(request.project));
+  for (const auto& [name, description] : request.aliases) {
+    if (auto r = check_alias_name(name); !r) return fail(std::move(r).error().with_field("aliases"));
+    if (auto r = check_description(description); !r) return fail(std::move(r).error().with_field("aliases"));
+  }
+  if (!request.expected_fingerprint.empty()) VIRGA_CHECK(check_fingerprint(request.expected_fingerprint));
+  Image wanted;
+  wanted.properties = request.properties;
+  wanted.profiles = request.profiles;
+  wanted.filename = request.filename;
+  return check(wanted);
+}
+
+Task<Result<>> Images::import_within(Operation& operation, ImportImage request) {
+  auto real = impl_->parts.project_of(request.project);
+  Result<> done = real ? Result<>() : fail(real.error());
+  if (real) {
+    request.project = *real;
+    done = co_await impl_->import(operation, request);
+  }
+  co_await discard(impl_->parts.files, std::move(request));
+  co_return done;
+}
+
 Result<OperationPtr> Images::import(Caller caller, ImportImage request) {
   auto refuse = [&](Error error) {
     impl_->tasks.spawn("remove a refused upload", discard(impl_->parts.files, request));
     return fail(std::move(error));
   };
-  auto real = impl_->parts.project_of(request.project);
-  if (!real) return refuse(std::move(real).error());
-  for (const auto& [name, description] : request.aliases) {
-    if (auto r = check_alias_name(name); !r) return refuse(std::move(r).error().with_field("aliases"));
-    if (auto r = check_description(description); !r) return refuse(std::move(r).error().with_field("aliases"));
-  }
-  if (!request.expected_fingerprint.empty())
-    if (auto r = check_fingerprint(request.expected_fingerprint); !r) return refuse(std::move(r).error());
-  Image wanted;
-  wanted.properties = request.properties;
-  wanted.profiles = request.profiles;
-  wanted.filename = request.filename;
-  if (auto r = check(wanted); !r) return refuse(std::move(r).error());
+  if (auto r = check_import(request); !r) return refuse(std::move(r).error());
+  const auto real = impl_->parts.project_of(request.project);
 
   OperationSpec spec;
   spec.project = *real;

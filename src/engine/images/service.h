@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/task.h"
 #include "drivers/image/files.h"
+#include "drivers/image/packer.h"
 #include "drivers/image/reader.h"
 #include "engine/caller.h"
 #include "model/image.h"
@@ -72,6 +73,7 @@ class Images {
     /// All open pools; unpacked copies are removed from them with the image.
     std::function<std::vector<storage::Driver*>()> pools;
     image::Limits limits = {};
+    image::Packer* packer = nullptr;  ///< null: instances cannot be published here
   };
 
   Images(Parts parts, Executor executor);
@@ -119,6 +121,13 @@ class Images {
   Task<Result<>> remove_alias(Caller caller, std::string project, std::string name, std::optional<InstanceType> type);
 
   // For instances.
+  /// An import as a part of another operation, which owns nothing of the uploads afterwards, whatever comes of it. Sets the
+  /// operation's metadata: fingerprint, size.
+  Task<Result<>> import_within(Operation& operation, ImportImage request);
+  /// What import() would refuse at once. Errors: invalid, not_found (the project).
+  Result<> check_import(const ImportImage& request) const;
+  /// For making images of instances. Errors: unsupported.
+  Result<image::Packer*> packer() const;
   /// Unpacks the image into the pool unless it is there; calls at the same time share the work. Errors: not_found, invalid,
   /// unavailable.
   Task<Result<>> ensure_unpacked(storage::Driver& pool, std::string fingerprint);

@@ -201,6 +201,9 @@ void Instances::Impl::register_procedures() {
     if (all.count({instance.project, instance.name}) != 0) co_return Procedure{};
     co_return create_procedure(std::move(id), std::move(instance));
   });
+  parts.journal.register_kind("instance-publish", with_instance([this](std::string id, Ptr i, const json::object&) {
+                                return publish_procedure(std::move(id), i, nullptr);
+                              }));
   parts.journal.register_kind("instance-start", with_instance([this](std::string id, Ptr i, const json::object&) {
                                 // A later start was acknowledged: whether it still runs is resume()'s to see.
                                 return power_of(*i) == "RUNNING" ? Procedure{} : start_procedure(std::move(id), i);

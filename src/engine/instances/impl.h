@@ -43,6 +43,8 @@ void mark_stopped(Instance& instance, Power power);
 std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 
+struct Packing;
+
 struct Instances::Impl {
   using Key = std::pair<std::string, std::string>;  // project, name
 
@@ -93,6 +95,7 @@ struct Instances::Impl {
   Procedure stop_procedure(std::string id, Ptr instance, Power power);
   Procedure rename_procedure(std::string id, Ptr instance, std::string new_name);
   Procedure remove_procedure(std::string id, Ptr instance);
+  Procedure publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing);
   void register_procedures();
 
   // --- changes (update.cc)
@@ -110,6 +113,7 @@ struct Instances::Impl {
   Task<Result<>> remove(std::string operation_id, Ptr instance, Caller caller);
   Task<Result<>> restart(Operation& operation, std::string project, std::string name, Caller caller, bool force,
                          std::int64_t timeout_seconds);
+  Task<Result<>> publish(Operation& operation, std::string project, std::string name, PublishInstance request);
   Task<Result<>> freeze(std::string project, std::string name, Caller caller);
   Task<Result<>> unfreeze(std::string project, std::string name, Caller caller);
   Task<> adopt(Ptr instance);

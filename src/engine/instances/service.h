@@ -33,6 +33,7 @@ class Profiles;
 class Pools;
 class Networks;
 class Images;
+struct PublishInstance;
 struct Procedure;
 using OperationPtr = std::shared_ptr<Operation>;
 
@@ -149,6 +150,8 @@ class Instances {
   /// `expected`: the revision the caller saw (If-Match). Errors: conflict.
   Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request,
                               std::optional<std::int64_t> expected);
+  /// Makes an image of a stopped instance; see engine/instances/publish.h.
+  Result<OperationPtr> publish(const Caller& caller, const std::string& project, const std::string& name, PublishInstance request);
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
 
   // Life of the service. Order: load(), journal.recover(), resume().

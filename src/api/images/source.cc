@@ -1,0 +1,114 @@
+#include "api/images/source.h"
+
+#include <fmt/format.h>
+
+#include "api/body.h"
+#include "base/units.h"
+#include "engine/instances/publish.h"
+#include "engine/instances/service.h"
+
+namespace virga::api {
+namespace {
+
+constexpr std::size_t most_body = 1u << 20;
+
+/// The route streams its body, as it takes uploads too.
+Task<Result<json::object>> read_body(Context& c) {
+  std::string text;
+  std::string buffer(16384, '\0');
+  while (true) {
+    VIRGA_CO_TRY(const std::size_t n, co_await c.request.body->read_some(buffer));
+    if (n == 0) break;
+    text.append(buffer, 0, n);
+    if (text.size() > most_body) co_return fail(ErrorKind::invalid, "the request's body is larger than 1 MiB");
+  }
+  if (text.empty()) co_return fail(ErrorKind::invalid, "the request has no body");
+  co_return parse_json_object(text);
+}
+
+Result<> read_aliases(const json::object& body, engine::ImportImage& out) {
+  const auto* list = body.if_contains("aliases");
+  if (list == nullptr || list->is_null()) return {};
+  if (!list->is_array()) return invalid("aliases", "'aliases' must be a list");
+  for (const auto& alias : list->get_array()) {
+    if (!alias.is_object()) return invalid("aliases", "each alias must be an object");
+    const Fields a(alias.get_object(), "aliases");
+    VIRGA_CHECK(a.only({"name", "description", "type", "target"}));
+    VIRGA_TRY(auto name, a.string("name"));
+    VIRGA_TRY(auto description, a.string("description"));
+    out.aliases.emplace_back(std::move(name), std::move(description));
+  }
+  return {};
+}
+
+/// What all sources have in common.
+Result<engine::ImportImage> read_image(const Context& c, const json::object& body) {
+  const Fields fields(body);
+  engine::ImportImage out;
+  out.project = c.project;
+  VIRGA_TRY(out.filename, fields.string("filename"));
+  VIRGA_TRY(out.is_public, fields.boolean("public"));
+  VIRGA_TRY(out.auto_update, fields.boolean("auto_update"));
+  VIRGA_TRY(out.profiles, fields.strings("profiles"));
+  VIRGA_TRY(auto expires, fields.string("expires_at"));
+  if (!expires.empty()) {
+    auto at = parse_time(expires);
+    if (!at) return fail(std::move(at).error().wrap("expires_at").with_field("expires_at"));
+    out.expires_at = *at;
+  }
+  VIRGA_CHECK(read_aliases(body, out));
+  return out;
+}
+
+Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object& body, const Fields& source) {
+  const Fields fields(body);
+  engine::PublishInstance request;
+  VIRGA_CO_TRY(request.image, read_image(c, body));
+  VIRGA_CO_TRY(request.properties, read_config(fields, "properties"));
+  VIRGA_CO_TRY(auto compression, fields.string("compression_algorithm"));
+  if (!compression.empty()) request.compression = compression;
+  VIRGA_CO_TRY(auto format, fields.string("format"));
+  if (!format.empty() && format != "unified")
+    co_return fail(Error(ErrorKind::unsupported, "images of instances are unified tarballs").with_field("format"));
+  if (request.image.auto_update)
+    co_return invalid("auto_update", "an image of an instance has no source that it could be updated from");
+  VIRGA_CO_TRY(auto name, source.string("name"));
+  VIRGA_CO_TRY(auto project, source.string("project"));
+  if (!project.empty() && project != c.project)
+    co_return fail(Error(ErrorKind::unsupported, "an instance is published within its project").with_field("source.project"));
+  if (name.find('/') != std::string::npos)
+    co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.name"));
+  co_return c.services.instances.publish(c.caller(), c.project, name, std::move(request));
+}
+
+}  // namespace
+
+Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
+  VIRGA_CO_TRY(auto body, co_await read_body(c));
+  const Fields fields(body);
+  VIRGA_CO_CHECK(fields.only({"source", "aliases", "auto_update", "compression_algorithm", "expires_at", "filename", "format",
+                              "profiles", "properties", "public"}));
+  VIRGA_CO_TRY(auto source_object, fields.object("source"));
+  const Fields source(source_object, "source");
+  // Clients send all of them, most of them empty.
+  VIRGA_CO_CHECK(source.only({"alias", "certificate", "fingerprint", "image_type", "mode", "name", "project", "protocol", "secret",
+                              "server", "type", "url"}));
+  VIRGA_CO_TRY(auto type, source.string("type"));
+  if (type == "instance" || type == "container" || type == "virtual-machine") {
+    for (const auto* field : {"alias", "certificate", "fingerprint", "image_type", "protocol", "secret", "server", "url"}) {
+      VIRGA_CO_TRY(auto text, source.string(field));
+      if (!text.empty())
+        co_return invalid(fmt::format("source.{}", field),
+                          fmt::format("'source.{}' has no meaning for an image of an instance", field));
+    }
+    co_return co_await from_instance(c, body, source);
+  }
+  if (type == "snapshot")
+    co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.type"));
+  if (type == "image" || type == "url")
+    co_return fail(Error(ErrorKind::unsupported, "images from a server or a URL are not implemented yet: upload a tarball")
+                       .with_field("source.type"));
+  co_return invalid("source.type", "'source.type' must be an instance, a snapshot, an image or a url");
+}
+
+}  // namespace virga::api

@@ -1,0 +1,126 @@
+// Making an image of a stopped instance: its root is shown, packed by a confined worker into the images' directory, and imported
+// from there as if it had been uploaded.
+#include "engine/instances/publish.h"
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "drivers/image/packer.h"
+#include "engine/instances/impl.h"
+
+namespace virga::engine {
+
+/// One packing under way.
+struct Packing {
+  image::PackRequest request;
+  std::function<void(Bytes)> progress;
+};
+
+namespace {
+
+image::Metadata metadata_of(const Instance& instance, const PublishInstance& request, WallTime now) {
+  image::Metadata m;
+  m.architecture = instance.architecture;
+  m.creation_date = std::chrono::system_clock::to_time_t(now);
+  if (request.image.expires_at && *request.image.expires_at != WallTime{})
+    m.expiry_date = std::chrono::system_clock::to_time_t(*request.image.expires_at);
+  if (request.properties) {
+    m.properties = *request.properties;
+    return m;
+  }
+  constexpr std::string_view prefix = "image.";
+  for (const auto& [key, value] : instance.config)
+    if (key.starts_with(prefix)) m.properties[key.substr(prefix.size())] = value;
+  return m;
+}
+
+/// "Image pack: 512.00MiB": as clients show it.
+json::value progress_text(Bytes read) {
+  return json::string(fmt::format("Image pack: {}", format_bytes(read)));
+}
+
+}  // namespace
+
+Procedure Instances::Impl::publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing) {
+  Procedure p;
+  p.kind = "instance-publish";
+  p.id = std::move(id);
+  p.arguments = {{"uuid", instance->uuid}};
+  p.on_recovery = OnRecovery::undo;  // what was packed is removed with all uploads when the daemon starts
+  auto detach = [this, instance]() -> Task<Result<>> {
+    if (live_status(*instance) != InstanceStatus::stopped) co_return Result<>{};  // recovery: it was started since
+    co_return co_await detach_root(instance);
+  };
+  auto pack = [this, instance, packing]() -> Task<Result<>> {
+    VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+    std::optional<storage::IdShift> shift;
+    if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
+    auto attached = co_await storage->attach(volume_id(*instance), shift);
+    if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
+    auto request = packing->request;
+    request.base = attached->image;
+    if (shift) {
+      request.tree = attached->path;
+      request.id_base = shift->base;
+      request.id_count = shift->count;
+    } else {
+      if (!attached->qcow2) co_return fail(ErrorKind::unsupported, "only disks in qcow2 files can be published so far");
+      request.disk = attached->path;
+      request.backing = attached->backing;
+    }
+    VIRGA_CO_TRY(auto* packer, parts.images.packer());
+    co_return co_await packer->pack(std::move(request), packing->progress);
+  };
+  p.steps.push_back({"pack", std::move(pack), detach});
+  p.steps.push_back({"detach", detach, {}});
+  p.outcome = []() -> Result<Transaction> { return Transaction{}; };
+  return p;
+}
+
+Task<Result<>> Instances::Impl::publish(Operation& operation, std::string project, std::string name, PublishInstance request) {
+  VIRGA_CO_TRY(auto instance, get(project, name));
+  if (instance->status != InstanceStatus::stopped)
+    co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", name));
+  operation.set_may_cancel(true);
+  auto packing = std::make_shared<Packing>();
+  packing->request.metadata = metadata_of(*instance, request, parts.clock.now());
+  VIRGA_CO_TRY(packing->request.compression, image::parse_compression(request.compression));
+  packing->request.into = parts.images.new_upload_path();
+  packing->request.scratch = parts.images.new_upload_path();
+  packing->request.limits.timeout = std::chrono::hours(4);
+  packing->progress = [&operation](Bytes read) {
+    operation.set_progress("create_image_from_container_pack_progress", progress_text(read));
+  };
+  auto packed = co_await parts.journal.execute(publish_procedure(operation.id(), instance, packing));
+  const bool cancelled = co_await is_cancelled();
+  co_await parts.images.discard_upload(packing->request.scratch);
+  if (packed && cancelled) packed = fail(ErrorKind::cancelled, "cancelled");
+  if (!packed) {
+    co_await parts.images.discard_upload(packing->request.into);
+    co_return fail(std::move(packed).error().wrap(fmt::format("publish instance '{}'", name)));
+  }
+  auto image = std::move(request.image);
+  image.metadata_file = packing->request.into;
+  co_return co_await parts.images.import_within(operation, std::move(image));
+}
+
+Result<OperationPtr> Instances::publish(const Caller& caller, const std::string& project, const std::string& name,
+                                        PublishInstance request) {
+  VIRGA_TRY(auto instance, impl_->get(project, name));
+  VIRGA_CHECK(image::parse_compression(request.compression));
+  VIRGA_CHECK(impl_->parts.images.packer());
+  VIRGA_CHECK(impl_->parts.images.check_import(request.image));
+  Image wanted;
+  if (request.properties) wanted.properties = *request.properties;
+  VIRGA_CHECK(check(wanted));
+  if (instance->status != InstanceStatus::stopped)
+    return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running", name))
+                    .with_hint("stop it first; 'publish --force' does so and starts it again"));
+  auto* self = impl_.get();
+  auto body = [self, project, name, request = std::move(request)](Operation& o) {
+    return self->publish(o, project, name, request);
+  };
+  return self->operate(caller, project, name, "Publishing instance", std::move(body));
+}
+
+}  // namespace virga::engine
