@@ -20,6 +20,7 @@ Command stop_command();
 Command restart_command();
 Command pause_command();
 Command resume_command();
+Command publish_command();
 Command rename_instance_command();
 Command delete_instances_command();
 
