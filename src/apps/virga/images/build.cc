@@ -67,11 +67,36 @@ Result<> import_built(App& app, const std::string& kind, const std::string& file
   return {};
 }
 
+struct Recipe {
+  std::string script;
+  std::vector<std::string> arguments;
+};
+
+/// "tiny", "debian/12", "debian/sid"
+Result<Recipe> find_recipe(const std::string& name, const Args& args) {
+  Recipe recipe;
+  constexpr std::string_view debian = "debian/";
+  if (name == "tiny") {
+    recipe.script = "build-tiny";
+    for (const char* flag : {"include", "mirror"})
+      if (!args.text(flag).empty()) return fail(ErrorKind::invalid, fmt::format("--{} is for images of Debian", flag));
+    return recipe;
+  }
+  const auto suite = name.starts_with(debian) ? name.substr(debian.size()) : std::string();
+  if (suite.empty() || suite.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789") != std::string::npos)
+    return fail(Error(ErrorKind::not_found, fmt::format("There is no recipe for an image \"{}\"", name))
+                    .with_hint("there are: tiny, debian/12, debian/13, debian/sid"));
+  recipe.script = "build-debian";
+  recipe.arguments = {"--suite", suite};
+  for (const char* flag : {"include", "mirror"})
+    if (auto value = args.text(flag); !value.empty())
+      recipe.arguments.insert(recipe.arguments.end(), {std::string("--") + flag, value});
+  return recipe;
+}
+
 Result<> build(App& app, const Args& args) {
-  if (args[0] != "tiny")
-    return fail(Error(ErrorKind::not_found, fmt::format("There is no recipe for an image \"{}\"", args[0]))
-                    .with_hint("the only one so far: virga image build tiny"));
-  VIRGA_TRY(auto script, find_script("build-tiny"));
+  VIRGA_TRY(auto recipe, find_recipe(args[0], args));
+  VIRGA_TRY(auto script, find_script(recipe.script));
   VIRGA_TRY(auto agent, find_agent(args));
   VIRGA_CHECK(app.api());  // before the work, not after
 
@@ -83,6 +108,7 @@ Result<> build(App& app, const Args& args) {
     scratch.path = out = name;
   }
   std::vector<std::string> argv = {script, "--agent", agent, "--out", out};
+  argv.insert(argv.end(), recipe.arguments.begin(), recipe.arguments.end());
   for (const char* flag : {"cache", "kind"})
     if (auto value = args.text(flag); !value.empty()) argv.insert(argv.end(), {std::string("--") + flag, value});
   const auto report = out + "/built";
@@ -92,7 +118,7 @@ Result<> build(App& app, const Args& args) {
   std::ifstream lines(report);
   int imported = 0;
   for (std::string kind, path; lines >> kind && std::getline(lines >> std::ws, path); ++imported)
-    VIRGA_CHECK(import_built(app, kind, path, args.text("alias")));
+    VIRGA_CHECK(import_built(app, kind, path, args.text("alias").empty() ? args[0] : args.text("alias")));
   std::error_code ec;
   fs::remove(report, ec);
   if (imported == 0) return fail(ErrorKind::internal, "the build script made no image");
@@ -102,14 +128,21 @@ Result<> build(App& app, const Args& args) {
 }  // namespace
 
 Command image_build_command() {
-  return {.use = "build tiny",
-          .summary = "Build a small image from packages of this machine",
-          .description = "Makes two images, one for containers and one for virtual machines, and imports both under one alias.",
-          .examples = "virga image build tiny\nvirga launch tiny c1\nvirga launch tiny v1 --vm",
+  return {.use = "build tiny|debian/<release>",
+          .summary = "Build an image on this machine",
+          .description =
+              "Makes two images, one for containers and one for virtual machines, and imports both under one alias.\n"
+              "tiny is made of a few packages of this machine in some seconds; debian/12, debian/13 and debian/sid are made\n"
+              "from Debian's archive in some minutes, as root, by mmdebstrap.",
+          .examples =
+              "virga image build tiny\nvirga launch tiny c1\nvirga launch tiny v1 --vm\n\nvirga image build debian/12 --kind "
+              "container\nvirga launch debian/12 c2",
           .flags = {{"agent", 0, Flag::text, "Path of the virga-agent program to put into the image"},
-                    {"alias", 0, Flag::text, "Alias of the new images", "tiny"},
+                    {"alias", 0, Flag::text, "Alias of the new images; otherwise what is built: debian/12"},
                     {"cache", 0, Flag::text, "Directory for downloaded packages"},
+                    {"include", 0, Flag::text, "Further Debian packages, separated by commas"},
                     {"kind", 0, Flag::text, "Build only one of them: container or virtual-machine"},
+                    {"mirror", 0, Flag::text, "Another Debian archive than the usual one"},
                     {"out", 0, Flag::text, "Directory that keeps the image files"}},
           .least = 1,
           .most = 1,
