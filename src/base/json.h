@@ -46,6 +46,9 @@ class Fields {
   std::string prefix_;
 };
 
+/// The text with '?' for each byte that is no UTF-8: what others wrote can be kept as JSON and read again.
+std::string valid_utf8(std::string_view text);
+
 json::object to_json(const std::map<std::string, std::string>& map);
 json::object to_json(const std::map<std::string, std::map<std::string, std::string>>& maps);
 json::array to_json(const std::vector<std::string>& strings);

@@ -144,6 +144,7 @@ struct Journal::Impl {
   explicit Impl(Store& s) : store(s) {}
   Store& store;
   std::map<std::string, Builder> kinds;
+  std::function<void(const std::string&, const std::string&, bool)> on_recovered;
 
   Task<Result<>> recover_row(Row row);
 };
@@ -153,6 +154,10 @@ Journal::~Journal() = default;
 
 void Journal::register_kind(std::string kind, Builder builder) {
   impl_->kinds[std::move(kind)] = std::move(builder);
+}
+
+void Journal::on_recovered(std::function<void(const std::string&, const std::string&, bool)> call) {
+  impl_->on_recovered = std::move(call);
 }
 
 Task<Result<>> Journal::execute(Procedure procedure) {
@@ -188,9 +193,14 @@ Task<Result<>> Journal::Impl::recover_row(Row row) {
   Run run(store, procedure, std::move(row), "recover.");
   VIRGA_CO_CHECK(run.fault(procedure.kind + ".intent"));
   run.everything_may_have_begun();
-  if (!finish) co_return co_await run.backward();
-  VIRGA_CO_CHECK(co_await run.forward());
-  if (procedure.recovered) procedure.recovered();
+  const auto kept_kind = procedure.kind, id = procedure.id;
+  if (finish) {
+    VIRGA_CO_CHECK(co_await run.forward());
+    if (procedure.recovered) procedure.recovered();
+  } else {
+    VIRGA_CO_CHECK(co_await run.backward());
+  }
+  if (on_recovered) on_recovered(id, kept_kind, finish);
   co_return Result<>();
 }
 

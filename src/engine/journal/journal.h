@@ -50,6 +50,8 @@ class Journal {
   /// How a row is turned into its procedure again. Register all kinds before recover().
   using Builder = std::function<Task<Result<Procedure>>(std::string id, json::object arguments)>;
   void register_kind(std::string kind, Builder builder);
+  /// Called by recover() for each row that it has settled.
+  void on_recovered(std::function<void(const std::string& id, const std::string& kind, bool finished)> call);
   /// Finishes or undoes every row, oldest first. A row that cannot be recovered is logged, kept and reported.
   Task<std::vector<Error>> recover();
 

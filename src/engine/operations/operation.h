@@ -42,6 +42,7 @@ struct Operation::State {
   std::uint64_t sequence = 0;
   std::chrono::steady_clock::time_point last_progress{};
 
+  bool restored = false;  ///< of an earlier daemon
   bool body_entered = false;
   bool cancel_requested = false;
   std::function<void()> cancel_task;

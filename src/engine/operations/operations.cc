@@ -6,7 +6,9 @@
 #include <unordered_map>
 
 #include "base/random.h"
+#include "engine/operations/log.h"
 #include "engine/operations/operation.h"
+#include "engine/operations/restore.h"
 #include "engine/url.h"
 
 namespace virga::engine {
@@ -46,6 +48,7 @@ struct Operations::State : std::enable_shared_from_this<Operations::State> {
   TaskGroup housekeeping;
   std::unordered_map<std::string, OperationPtr> operations;
   std::deque<std::pair<SteadyTime, std::string>> finished;  ///< oldest first
+  OperationLog* log = nullptr;
   bool reaping = false;
   bool stopping = false;
   std::size_t live = 0;
@@ -54,9 +57,14 @@ struct Operations::State : std::enable_shared_from_this<Operations::State> {
   Notification claims_changed;
 
   void finish(Operation& op, Result<> result);
+  void keep_finished(Operation& op, Milliseconds time);
+  void forget_oldest();
+  void record(const Operation& op);
+  OperationPtr add_restored(LoggedOperation logged);
   Result<Claim> claim(std::string url, std::string holder);
   static Task<> run(std::shared_ptr<State> self, OperationPtr op, Body body);
   static Task<> reap(std::shared_ptr<State> self);
+  static Task<> record_if_long(std::shared_ptr<State> self, std::weak_ptr<Operation> op);
   void request_cancel(Operation& op);
 };
 
@@ -77,15 +85,32 @@ void Operations::State::finish(Operation& op, Result<> result) {
   op.publish();
   s.finished.notify();
   --live;
-  finished.emplace_back(std::chrono::steady_clock::now() + limits.retention, s.id);
-  while (finished.size() > limits.finished) {
-    operations.erase(finished.front().second);
-    finished.pop_front();
-  }
+  record(op);
+  keep_finished(op, limits.retention);
+}
+
+void Operations::State::keep_finished(Operation& op, Milliseconds time) {
+  finished.emplace_back(std::chrono::steady_clock::now() + time, op.id());
+  while (finished.size() > limits.finished) forget_oldest();
   if (!reaping && !stopping) {
     reaping = true;
     housekeeping.spawn("forget finished operations", reap(shared_from_this()));
   }
+}
+
+void Operations::State::forget_oldest() {
+  const auto id = std::move(finished.front().second);
+  finished.pop_front();
+  auto op = operations.find(id);
+  if (op == operations.end()) return;
+  if (log != nullptr && op->second->spec().op_class != OperationClass::token) log->forget(id);
+  operations.erase(op);
+}
+
+void Operations::State::record(const Operation& op) {
+  // Tokens are kept where they belong, and their operations are made anew.
+  if (log == nullptr || op.spec().op_class == OperationClass::token) return;
+  log->record(op.id(), encode_for_log(op));
 }
 
 Task<> Operations::State::run(std::shared_ptr<State> self, OperationPtr op, Body body) {
@@ -113,8 +138,7 @@ Task<> Operations::State::reap(std::shared_ptr<State> self) {
       if (!co_await sleep_for(std::chrono::ceil<Milliseconds>(due - now))) break;
       continue;
     }
-    self->operations.erase(self->finished.front().second);
-    self->finished.pop_front();
+    self->forget_oldest();
   }
   self->reaping = false;
 }
@@ -156,11 +180,78 @@ Result<OperationPtr> Operations::start(OperationSpec spec, Body body) {
   ++s.live;
   op->debug("{} by {}", o.spec.description, o.spec.caller.username);
   op->publish();
+  if (s.log != nullptr && o.spec.op_class != OperationClass::token)
+    s.housekeeping.spawn("record a long operation", State::record_if_long(state_, std::weak_ptr(op)));
   const auto task = s.bodies.spawn("operation " + o.id, State::run(state_, op, std::move(body)));
   o.cancel_task = [weak = std::weak_ptr(state_), task] {
     if (auto state = weak.lock()) state->bodies.cancel(task);
   };
   return op;
+}
+
+Task<> Operations::State::record_if_long(std::shared_ptr<State> self, std::weak_ptr<Operation> weak) {
+  if (!co_await sleep_for(Milliseconds(1'000))) co_return;
+  if (auto op = weak.lock(); op && !op->done()) self->record(*op);
+}
+
+void Operations::set_log(OperationLog& log) {
+  state_->log = &log;
+}
+
+OperationPtr Operations::State::add_restored(LoggedOperation logged) {
+  auto op = OperationPtr(new Operation(std::make_unique<Operation::State>(executor, events, clock, limits.secret_lifetime)));
+  auto& o = *op->state_;
+  o.id = std::move(logged.id);
+  o.spec = std::move(logged.spec);
+  o.metadata = std::move(logged.metadata);
+  o.status = logged.status;
+  o.error = std::move(logged.error);
+  o.created = logged.created;
+  o.updated = logged.updated;
+  o.sequence = next_sequence++;
+  o.restored = true;
+  operations.emplace(o.id, op);
+  return op;
+}
+
+Task<Result<>> Operations::restore() {
+  State& s = *state_;
+  if (s.log == nullptr) co_return Result<>();
+  VIRGA_CO_TRY(const auto documents, co_await s.log->load());
+  std::vector<LoggedOperation> all;
+  for (const auto& document : documents) {
+    auto logged = decode_from_log(document);
+    if (logged) all.push_back(std::move(*logged));
+  }
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.created < b.created; });
+  const auto now = s.clock.now();
+  for (auto& logged : all) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(logged.updated + s.limits.retention - now);
+    auto op = s.add_restored(std::move(logged));
+    s.keep_finished(*op, std::clamp(left, Milliseconds(0), s.limits.retention));
+  }
+  co_return Result<>();
+}
+
+void Operations::recovered(const std::string& id, const std::string& kind, bool finished) {
+  State& s = *state_;
+  auto op = find(id);
+  if (!op) {
+    LoggedOperation logged;
+    logged.id = id;
+    logged.spec.description = describe_kind(kind);
+    logged.spec.caller = internal_caller();
+    logged.created = s.clock.now();
+    op = s.add_restored(std::move(logged));
+    s.keep_finished(*op, s.limits.retention);
+  }
+  auto& o = *op->state_;
+  if (!o.restored) return;
+  o.updated = s.clock.now();
+  o.status = finished ? OperationStatus::success : OperationStatus::failure;
+  o.error.reset();
+  if (!finished) o.error = Error(ErrorKind::internal, "the daemon ended while this ran; it was taken back");
+  s.record(*op);
 }
 
 std::vector<OperationPtr> Operations::list(std::string_view project) const {

@@ -42,6 +42,7 @@ struct OperationSpec {
   json::object secret_metadata;       ///< shown to the creator only, in the answer to the request (join tokens)
 };
 
+class OperationLog;
 class Operations;
 
 class Operation {
@@ -133,6 +134,13 @@ class Operations {
   ~Operations();
   Operations(const Operations&) = delete;
   Operations& operator=(const Operations&) = delete;
+
+  /// What has ended, and what runs for long, is kept there from now on and listed again after a restart. Tokens are not.
+  void set_log(OperationLog& log);
+  /// Takes up what the log holds. What had not ended when the last daemon did is shown as failed.
+  Task<Result<>> restore();
+  /// How the journal settled the work of an operation that the last daemon did not end.
+  void recovered(const std::string& id, const std::string& kind, bool finished);
 
   using Body = std::function<Task<Result<>>(Operation&)>;
   /// Starts at once; the body and its captures are kept until it has ended. Errors: unavailable (too many, or the daemon stops).
