@@ -57,6 +57,7 @@ struct Api::Impl {
     add_project_routes(router);
     add_metadata_routes(router);
     add_metrics_routes(router);
+    add_warning_routes(router);
   }
 
   /// Access is decided before a byte of the body is read, so that it cannot depend on the body (S42).

@@ -19,6 +19,7 @@ void add_network_routes(Router& router);
 void add_project_routes(Router& router);
 void add_metadata_routes(Router& router);
 void add_metrics_routes(Router& router);
+void add_warning_routes(Router& router);
 /// What Incus serves and virga refuses for now.
 void add_missing_routes(Router& router);
 

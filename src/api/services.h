@@ -20,6 +20,7 @@ class Profiles;
 class Projects;
 class Sampler;
 class Server;
+class Warnings;
 }  // namespace virga::engine
 
 namespace virga::api {
@@ -49,6 +50,7 @@ struct Services {
   engine::Certificates& certificates;
   engine::Server& server;
   engine::Sampler& sampler;
+  engine::Warnings& warnings;
   About about;
 };
 

@@ -23,6 +23,7 @@
 #include "engine/projects/service.h"
 #include "engine/sampler/sampler.h"
 #include "engine/server/service.h"
+#include "engine/warnings/service.h"
 #include "store/memory/store.h"
 #include "wire/http/files.h"
 #include "wire/http/fixture_test.h"
@@ -85,6 +86,7 @@ struct Engine {
         journal(store),
         operations(executor, events),
         server(store, events),
+        warnings(executor, store, events),
         certificates(executor, store, events, operations),
         projects(store, events),
         profiles(store, events),
@@ -115,6 +117,7 @@ struct Engine {
 
   Task<Result<>> start() {
     VIRGA_CO_CHECK(co_await server.start());
+    VIRGA_CO_CHECK(co_await warnings.start());
     projects.set_companions({[this](const Project& p, Transaction& t) { profiles.project_made(p, t); },
                              [this](const Project& p, Transaction& t) { profiles.project_gone(p, t); },
                              [this](const std::string& name, const std::string& new_name, Transaction& t) {
@@ -152,6 +155,7 @@ struct Engine {
   Task<> stop() {
     co_await operations.stop();
     co_await sampler.stop();
+    co_await warnings.stop();
     co_await instances.shut_down();
     co_await images.stop();
     co_await networks.shut_down();
@@ -165,6 +169,7 @@ struct Engine {
   engine::Journal journal;
   engine::Operations operations;
   engine::Server server;
+  engine::Warnings warnings;
   engine::Certificates certificates;
   engine::Projects projects;
   engine::Profiles profiles;
@@ -206,6 +211,7 @@ struct Site : ::testing::Test {
                            engine->certificates,
                            engine->server,
                            engine->sampler,
+                           engine->warnings,
                            {.version = "test"}});
       server.emplace(loop.executor(), api->handler(), Api::server_options());
       engine->certificates.on_removed([this](const std::string& fingerprint) { server->close_certificate(fingerprint); });

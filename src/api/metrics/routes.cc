@@ -10,6 +10,7 @@
 #include "engine/operations/operations.h"
 #include "engine/sampler/sampler.h"
 #include "engine/server/service.h"
+#include "engine/warnings/service.h"
 
 namespace virga::api {
 namespace {
@@ -39,7 +40,7 @@ std::vector<engine::GuestRow> rows_of(Context& c, const std::vector<engine::Inst
 engine::ServerCounts server_counts(Context& c) {
   const auto up = std::chrono::steady_clock::now() - c.shared.started;
   return {.operations = c.services.operations.running(),
-          .warnings = 0,
+          .warnings = c.services.warnings.unseen(),
           .uptime_seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(up).count())};
 }
 

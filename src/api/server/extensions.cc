@@ -31,6 +31,7 @@ constexpr std::string_view names[] = {
     "container_exec_user_group_cwd",
     "instances",
     "image_types",
+    "warnings",
     "virtual-machines",
     "api_filtering",
     "firewall_driver",
@@ -72,6 +73,7 @@ constexpr std::string_view names[] = {
     "projects_limits_disk_pool",
     "instances_state_os_info",
     "image_import_alias",
+    "virga_operation_log",
 };
 
 }  // namespace

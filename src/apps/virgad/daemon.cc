@@ -10,6 +10,7 @@
 #include "api/api.h"
 #include "apps/virgad/about.h"
 #include "apps/virgad/https.h"
+#include "apps/virgad/warnings.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "drivers/compute/fake/fake.h"
@@ -27,6 +28,7 @@
 #include "engine/instances/service.h"
 #include "engine/journal/journal.h"
 #include "engine/networks/service.h"
+#include "engine/operations/log.h"
 #include "engine/operations/operations.h"
 #include "engine/pools/service.h"
 #include "engine/profiles/service.h"
@@ -34,6 +36,7 @@
 #include "engine/sampler/sampler.h"
 #include "engine/server/service.h"
 #include "engine/url.h"
+#include "engine/warnings/service.h"
 #include "io/process.h"
 #include "model/expiry.h"
 #include "store/sqlite/store.h"
@@ -60,8 +63,10 @@ struct Daemon::Parts {
 
   std::unique_ptr<engine::Events> events;
   std::unique_ptr<engine::Journal> journal;
+  std::unique_ptr<engine::OperationLog> operation_log;
   std::unique_ptr<engine::Operations> operations;
   std::unique_ptr<engine::Server> server;
+  std::unique_ptr<engine::Warnings> warnings;
   std::unique_ptr<engine::Certificates> certificates;
   std::unique_ptr<engine::Projects> projects;
   std::unique_ptr<engine::Profiles> profiles;
@@ -170,7 +175,13 @@ Task<Result<>> Daemon::Parts::make_drivers() {
 
 void Daemon::Parts::make_services() {
   journal = std::make_unique<engine::Journal>(*store);
-  operations = std::make_unique<engine::Operations>(executor, *events, clock);
+  operation_log = std::make_unique<engine::OperationLog>(executor, *store);
+  operations = std::make_unique<engine::Operations>(executor, *events, clock,
+                                                    engine::Operations::Limits{.retention = std::chrono::hours(1)});
+  operations->set_log(*operation_log);
+  journal->on_recovered(
+      [this](const std::string& id, const std::string& kind, bool finished) { operations->recovered(id, kind, finished); });
+  warnings = std::make_unique<engine::Warnings>(executor, *store, *events, clock);
   certificates = std::make_unique<engine::Certificates>(executor, *store, *events, *operations, clock);
   projects = std::make_unique<engine::Projects>(*store, *events);
   profiles = std::make_unique<engine::Profiles>(*store, *events);
@@ -210,6 +221,7 @@ std::vector<engine::Sampler::Guest> Daemon::Parts::running_guests() const {
 
 /// Who uses what: services ask each other only through these.
 void Daemon::Parts::connect_services() {
+  connect_warnings(*warnings, *pools, *networks, *instances, *network);
   projects->set_companions({[this](const Project& p, Transaction& t) { profiles->project_made(p, t); },
                             [this](const Project& p, Transaction& t) { profiles->project_gone(p, t); },
                             [this](const std::string& name, const std::string& new_name, Transaction& t) {
@@ -260,6 +272,9 @@ void Daemon::Parts::connect_services() {
 }
 
 Task<Result<>> Daemon::Parts::load() {
+  VIRGA_CO_CHECK(co_await operations->restore());
+  VIRGA_CO_CHECK(co_await warnings->start());
+  if (!options.fake_drivers) report_host(*warnings, containers->info(), vms->info());
   VIRGA_CO_CHECK(co_await certificates->start());
   VIRGA_CO_CHECK(co_await projects->start());
   VIRGA_CO_CHECK(co_await profiles->start());
@@ -280,7 +295,7 @@ Task<Result<>> Daemon::Parts::listen() {
   about.socket_is_shared = !options.group.empty();
   about.addresses = [this] { return https->bound().empty() ? std::vector<std::string>() : reachable_addresses(https->bound()); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
-                                                 *certificates, *server, *sampler, std::move(about)});
+                                                 *certificates, *server, *sampler, *warnings, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   auto identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
   https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), api::Api::server_options(), identity);
@@ -350,6 +365,8 @@ Task<> Daemon::stop() {
   if (p.containers) co_await p.containers->shut_down();
   if (p.vms) co_await p.vms->shut_down();
   if (p.network) co_await p.network->shut_down();
+  if (p.operation_log) co_await p.operation_log->stop();
+  if (p.warnings) co_await p.warnings->stop();
   if (p.events) p.events->stop();
   if (p.store) co_await p.store->close();
   log::info("stopped; guests run on");

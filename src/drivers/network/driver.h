@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -95,6 +96,13 @@ class Driver {
   virtual Task<Result<bool>> interface_exists(std::string name) = 0;
   /// Names of all NICs this driver made that exist now (for the orphan scan).
   virtual Task<Result<std::vector<std::string>>> list_nics() = 0;
+  /// Something had to be repaired: firewall rules that somebody removed (`bridge` is empty), or a bridge's DHCP and DNS service
+  /// that ended.
+  struct Repair {
+    std::string bridge, what;
+  };
+  /// Called on the event loop.
+  virtual void on_repair(std::function<void(Repair)> /*call*/) {}
   /// Lets go of connections and watchers; bridges, dnsmasq and NICs stay.
   virtual Task<> shut_down() = 0;
 };

@@ -143,7 +143,15 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
     if (!claim) co_return fail(std::move(claim).error());
     VIRGA_CO_CHECK(co_await self->create(o.id(), instance, caller));
     if (!then_start) co_return Result<>{};
-    co_return co_await self->start(random_uuid(), instance.project, instance.name, caller);
+    auto started = co_await self->start(random_uuid(), instance.project, instance.name, caller);
+    if (started || !o.cancel_requested() || self->parts.operations.stopping()) co_return started;
+    // Who cancels a creation wants nothing to be left of it.
+    co_await shield();
+    if (auto current = self->get(instance.project, instance.name)) {
+      auto gone = co_await self->remove(random_uuid(), *current, caller);
+      if (!gone) o.warn("what was created stays: {}", gone.error().text());
+    }
+    co_return started;
   };
   co_return self->parts.operations.start(std::move(operation), std::move(body));
 }

@@ -60,11 +60,13 @@ struct Instances::Impl {
   IdRanges ids;
   std::unordered_map<std::string, WallTime> started_at;  // by uuid
   std::int64_t next_revision = 1;
+  std::uint64_t generation = 0;                                // counts changes of `all`
   std::set<std::string> unadopted;                             // uuids of guests that may run, but did not answer
   std::vector<compute::GuestEvent> early_events;               // until resume() has seen to every guest
   std::unordered_map<std::string, std::string> patient_stops;  // uuid to the operation that waits for a clean shutdown
   std::unordered_map<std::string, int> quick_reboots;          // uuid to how many in a row
-  bool resumed = false;                                        // events of guests count from here on
+  std::function<void(const Instance&, const std::string&)> on_autostart;
+  bool resumed = false;  // events of guests count from here on
   bool stopping = false;
 
   // --- memory (load.cc)

@@ -31,6 +31,7 @@ Result<Instances::Ptr> Instances::Impl::get(const std::string& project, const st
 
 Instances::Ptr Instances::Impl::put(Instance instance) {
   instance.revision = next_revision++;
+  ++generation;
   // What the daemon keeps is in no profile: the expansion follows.
   std::erase_if(instance.expanded_config, [](const auto& e) { return e.first.starts_with("volatile."); });
   for (auto it = instance.config.lower_bound("volatile."); it != instance.config.end() && it->first.starts_with("volatile."); ++it)
@@ -46,6 +47,7 @@ void Instances::Impl::erase(const std::string& project, const std::string& name)
   if (it == all.end()) return;
   auto found = by_uuid.find(it->second->uuid);
   if (found != by_uuid.end() && found->second == it->first) by_uuid.erase(found);
+  ++generation;
   all.erase(it);
 }
 
@@ -58,6 +60,7 @@ void Instances::Impl::set_status(const std::string& project, const std::string& 
   auto snapshot = std::make_shared<Instance>(std::move(copy));
   snapshot->revision = revision;  // what a client compares has not changed
   it->second = std::move(snapshot);
+  ++generation;
 }
 
 InstanceStatus Instances::Impl::live_status(const Instance& instance) const {
@@ -93,6 +96,7 @@ bool Instances::Impl::uses_profile(const Instance& instance, const std::string& 
 }
 
 void Instances::Impl::profile_changed(const std::string& project, const std::string& name) {
+  ++generation;
   if (auto found = renaming.find({project, name}); found != renaming.end() && !parts.profiles.find(project, found->second)) {
     for (auto& [key, snapshot] : all) {
       if (!uses_profile(*snapshot, project, found->second)) continue;
@@ -246,21 +250,28 @@ Task<> Instances::Impl::adopt_late() {
 
 Task<> Instances::Impl::start_with_host(bool host_started) {
   if (!host_started) co_return;
-  std::vector<OperationPtr> started;
+  std::vector<std::pair<Ptr, OperationPtr>> started;
+  auto tell = [this](const Instance& instance, const std::string& error) {
+    if (on_autostart) on_autostart(instance, error);
+  };
   for (const auto& [key, snapshot] : std::map<Key, Ptr>(all)) {
     if (snapshot->status != InstanceStatus::stopped || !starts_with_host(*snapshot, power_of(*snapshot) == "RUNNING")) continue;
     auto operation = operate(
         internal_caller(), snapshot->project, snapshot->name, "Starting instance",
         [this, project = key.first, name = key.second](Operation& o) { return start(o.id(), project, name, internal_caller()); });
-    if (operation)
-      started.push_back(*operation);
-    else
+    if (operation) {
+      started.emplace_back(snapshot, *operation);
+    } else {
       log::error("instance '{}' could not be started with the host: {}", snapshot->name, operation.error().text());
+      tell(*snapshot, operation.error().text());
+    }
   }
-  for (const auto& operation : started) {
+  for (const auto& [instance, operation] : started) {
     auto done = co_await parts.operations.wait(operation->id(), std::nullopt);
     if (stopping || !done) co_return;
-    if ((*done)->error()) log::error("an instance could not be started with the host: {}", (*done)->error()->text());
+    const auto& error = (*done)->error();
+    if (error) log::error("instance '{}' could not be started with the host: {}", instance->name, error->text());
+    tell(*instance, error ? error->text() : std::string());
   }
   if (stopping) co_return;
   // Only now: a daemon that is killed in between starts the rest when it comes back.
@@ -268,6 +279,10 @@ Task<> Instances::Impl::start_with_host(bool host_started) {
   remember.put("/host/boot-id", json::serialize(json::value(parts.boot_id)));
   auto written = co_await parts.store.commit(std::move(remember));
   if (!written) log::error("the host's boot cannot be remembered: {}", written.error().text());
+}
+
+void Instances::on_autostart(std::function<void(const Instance&, const std::string&)> call) {
+  impl_->on_autostart = std::move(call);
 }
 
 Task<> Instances::shut_down() {

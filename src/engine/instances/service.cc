@@ -21,6 +21,10 @@ Instances::Ptr Instances::find(const std::string& project, const std::string& na
   return it == impl_->all.end() ? nullptr : it->second;
 }
 
+std::uint64_t Instances::generation() const noexcept {
+  return impl_->generation;
+}
+
 std::vector<Instances::Ptr> Instances::list(const std::optional<std::string>& project) const {
   std::vector<Ptr> out;
   if (!project) {
@@ -161,7 +165,10 @@ Result<OperationPtr> Instances::change_state(const Caller& caller, const std::st
         return self->operate(caller, project, name, "Unfreezing instance",
                              [self, caller, project, name](Operation&) { return self->unfreeze(project, name, caller); });
       return self->operate(caller, project, name, "Starting instance",
-                           [self, caller, project, name](Operation& o) { return self->start(o.id(), project, name, caller); });
+                           [self, caller, project, name](Operation& o) -> Task<Result<>> {
+                             o.set_may_cancel(true);  // what was done by then is undone
+                             co_return co_await self->start(o.id(), project, name, caller);
+                           });
     }
     case StateAction::stop:
       if (status == InstanceStatus::stopped) return refuse("is stopped already");

@@ -121,6 +121,8 @@ class Instances {
   Ptr find(const std::string& project, const std::string& name) const;
   /// In order of project and name; absent: of all projects.
   std::vector<Ptr> list(const std::optional<std::string>& project) const;
+  /// Changes whenever find() or list() could answer otherwise than before.
+  std::uint64_t generation() const noexcept;
   /// Asks the guest's host side and, within two seconds, its agent. Errors: not_found.
   Task<Result<InstanceState>> state(std::string project, std::string name);
   /// The directory of its logs: console.log, and init.log or qemu.log. A log may be missing.
@@ -153,6 +155,9 @@ class Instances {
   /// Makes an image of a stopped instance; see engine/instances/publish.h.
   Result<OperationPtr> publish(const Caller& caller, const std::string& project, const std::string& name, PublishInstance request);
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
+
+  /// Called when an instance was to start with the host: the reason why it could not, or an empty one.
+  void on_autostart(std::function<void(const Instance&, const std::string& error)> call);
 
   // Life of the service. Order: load(), journal.recover(), resume().
   /// Reads the documents, registers how journal rows are taken up again, and adopts the guests that run.

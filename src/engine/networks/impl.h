@@ -63,6 +63,7 @@ struct Networks::Impl {
   std::map<std::string, EntryPtr> networks;
   AddressBook book;
   std::vector<std::function<std::vector<std::string>(const std::string&)>> users;
+  std::function<void(const std::string&, const std::string&)> on_status;
   AsyncMutex changes;  ///< one create, update or remove at a time: their subnets must not overlap
   TaskGroup tasks;
   bool started = false;

@@ -45,6 +45,7 @@ void Networks::Impl::put(Network network) {
 
 void Networks::Impl::set_status(const std::string& name, NetworkStatus status, std::string error) {
   auto e = entry(name);
+  if (e && on_status && (error.empty() || e->network->error != error)) on_status(name, error);
   if (!e || (e->network->status == status && e->network->error == error)) return;
   Network changed = *e->network;
   changed.status = status;
@@ -183,6 +184,10 @@ std::vector<std::string> Networks::used_by(const std::string& name) const {
     out.insert(out.end(), std::make_move_iterator(urls.begin()), std::make_move_iterator(urls.end()));
   }
   return out;
+}
+
+void Networks::on_status(std::function<void(const std::string&, const std::string&)> call) {
+  impl_->on_status = std::move(call);
 }
 
 void Networks::add_users(std::function<std::vector<std::string>(const std::string& network)> users) {

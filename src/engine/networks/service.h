@@ -93,6 +93,8 @@ class Networks {
   /// URLs of instances and profiles that use it.
   std::vector<std::string> used_by(const std::string& name) const;
   /// Who may use networks tells it here: a function from a network's name to URLs. Called for every listing: must be quick.
+  /// Called when a network stops to work, with the reason, and with an empty one when it works again.
+  void on_status(std::function<void(const std::string& network, const std::string& error)> call);
   void add_users(std::function<std::vector<std::string>(const std::string& network)> users);
 
   /// May refuse one more network (limits.networks). Asked before it is made; what it returns lives until then.

@@ -42,6 +42,7 @@ struct Pools::Impl {
   std::map<std::string, Entry> pools;
   std::vector<std::unique_ptr<storage::Driver>> made;
   std::vector<std::function<std::vector<std::string>(const std::string&)>> users;
+  std::function<void(const std::string&, const std::string&)> on_status;
   AsyncMutex changes;  ///< one create or remove at a time: their directories must not overlap
   TaskGroup retries;
 };

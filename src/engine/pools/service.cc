@@ -41,6 +41,7 @@ void Pools::Impl::set_status(const std::string& name, PoolStatus status, std::st
   if (it == pools.end()) return;
   Pool changed = *it->second.pool;
   changed.status = status;
+  if (on_status && (error.empty() || changed.error != error)) on_status(name, error);
   changed.error = std::move(error);
   it->second.pool = std::make_shared<const Pool>(std::move(changed));
 }
@@ -107,6 +108,10 @@ std::vector<std::string> Pools::used_by(const std::string& name) const {
     out.insert(out.end(), std::make_move_iterator(urls.begin()), std::make_move_iterator(urls.end()));
   }
   return out;
+}
+
+void Pools::on_status(std::function<void(const std::string&, const std::string&)> call) {
+  impl_->on_status = std::move(call);
 }
 
 void Pools::add_users(std::function<std::vector<std::string>(const std::string& pool)> users) {

@@ -67,6 +67,8 @@ class Pools {
   /// URLs of what uses it.
   std::vector<std::string> used_by(const std::string& name) const;
   /// Who may use pools tells it here: a function from a pool's name to URLs. Called for every listing: must be quick.
+  /// Called whenever a pool was tried: the reason why it is unavailable, empty where it works.
+  void on_status(std::function<void(const std::string& pool, const std::string& error)> call);
   void add_users(std::function<std::vector<std::string>(const std::string& pool)> users);
 
   // --- drivers ---

@@ -46,6 +46,7 @@ struct BridgeDriver::Impl {
   };
   std::map<std::string, Service> running;
   bool stopping = false;
+  std::function<void(Repair)> repaired;
   io::UniqueFd changes;  ///< the kernel tells here what happens to nftables
 };
 
@@ -80,13 +81,15 @@ bool table_deleted(int fd) {
 }
 
 /// `nft flush ruleset` by whoever must not leave guests without filters: the tables are put back at once.
-Task<> watch_tables(BlockingPool& pool, BridgeKernel& kernel, int fd) {
+Task<> watch_tables(BlockingPool& pool, BridgeKernel& kernel, int fd, const std::function<void(Driver::Repair)>& tell) {
   while (!co_await is_cancelled() && co_await io::wait_readable(fd)) {
     if (!table_deleted(fd)) continue;
     auto repair = [&kernel] { return kernel.repair(); };
     auto repaired = co_await pool.run(repair);
     if (!repaired) log::error("put the firewall rules back: {}", repaired.error().text());
-    if (repaired && *repaired) log::warn("somebody removed the firewall rules of virga's networks: they are back");
+    if (!repaired || !*repaired) continue;
+    log::warn("somebody removed the firewall rules of virga's networks: they are back");
+    if (tell) tell({"", "somebody removed the firewall rules of virga's networks: they are back"});
   }
 }
 
@@ -130,7 +133,7 @@ Result<std::unique_ptr<BridgeDriver>> BridgeDriver::create(Executor executor, Op
   auto impl = std::make_unique<Impl>(std::move(executor), std::move(options));
   impl->changes = subscribe_to_tables();
   if (impl->changes) {
-    impl->tasks.spawn("watch nftables", watch_tables(impl->pool, impl->kernel, impl->changes.get()));
+    impl->tasks.spawn("watch nftables", watch_tables(impl->pool, impl->kernel, impl->changes.get(), impl->repaired));
   } else {
     log::warn("cannot watch nftables: rules that somebody flushes come back at the next change only");
   }
@@ -139,6 +142,10 @@ Result<std::unique_ptr<BridgeDriver>> BridgeDriver::create(Executor executor, Op
 
 BridgeDriver::BridgeDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BridgeDriver::~BridgeDriver() = default;
+
+void BridgeDriver::on_repair(std::function<void(Repair)> call) {
+  impl_->repaired = std::move(call);
+}
 
 bool BridgeDriver::has_ipv6() const {
   return io::exists("/proc/sys/net/ipv6");
@@ -164,6 +171,9 @@ Task<> BridgeDriver::watch_service(std::string bridge, io::UniqueFd pidfd) {
     if (!guard || co_await is_cancelled() || it == impl_->running.end()) co_return;
     log::warn("dnsmasq of network '{}' has ended: it is started again", bridge);
     auto done = co_await serve(it->second.spec);
+    if (impl_->repaired)
+      impl_->repaired({bridge, done ? "dnsmasq has ended and was started again"
+                                    : "dnsmasq has ended and cannot be started again: " + done.error().text()});
     if (done) co_return;
     log::error("start dnsmasq of network '{}' again: {}", bridge, done.error().text());
     guard->release();

@@ -39,6 +39,7 @@ class BridgeDriver final : public Driver {
   Task<Result<std::vector<std::string>>> host_subnets() override;
   Task<Result<bool>> interface_exists(std::string name) override;
   Task<Result<std::vector<std::string>>> list_nics() override;
+  void on_repair(std::function<void(Repair)> call) override;
   Task<> shut_down() override;
 
   /// What this host can do, for `admin doctor`. Tries the rules in a network namespace of its own; touches nothing.
