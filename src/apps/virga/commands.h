@@ -24,5 +24,6 @@ Command alias_command();
 Command completion_command();
 Command complete_command();
 Command manpage_command();
+Command warning_command();
 
 }  // namespace virga::cli

@@ -117,8 +117,8 @@ Command root_command() {
                    "virga exec c1 -- ps\nvirga list\nvirga stop c1 && virga delete c1"};
   root.children = instance_commands();
   for (auto make : {config_command, profile_command, image_command, storage_command, network_command, project_command,
-                    operation_command, monitor_command, query_command, admin_command, remote_command, version_command, help_command,
-                    alias_command, completion_command, complete_command, manpage_command})
+                    operation_command, monitor_command, query_command, admin_command, remote_command, warning_command,
+                    version_command, help_command, alias_command, completion_command, complete_command, manpage_command})
     root.children.push_back(make());
   return root;
 }

@@ -367,7 +367,7 @@ class Monitor(Case):
 
         self.api.sockets["/1.0/events"] = serve
         done = self.run_virga("monitor", "--type", "lifecycle", "--pretty")
-        self.assertIn('msg="Action: instance-started" source=/1.0/instances/c1', done.stdout)
+        self.assertIn('msg="Action: instance-started, Source: /1.0/instances/c1', done.stdout)
         self.assertEqual((done.returncode, done.stderr), (1, "Error: the daemon closed the event stream\n"))
         self.assertIn("type=lifecycle", self.api.requests[-1][1])
 

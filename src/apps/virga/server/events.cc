@@ -32,14 +32,19 @@ std::string pretty_event(const json::object& event, int lowest) {
     return line(time, level, text_of(metadata, "message"), object_of(metadata, "context"));
   }
   if (type == "lifecycle") {
-    json::object context = object_of(metadata, "context");
-    context["source"] = text_of(metadata, "source");
-    return line(time, "info", "Action: " + text_of(metadata, "action"), context);
+    auto message = fmt::format("Action: {}, Source: {}", text_of(metadata, "action"), text_of(metadata, "source"));
+    if (const auto& who = object_of(metadata, "requestor"); !who.empty())
+      message +=
+          fmt::format(", Requestor: {}/{} ({})", text_of(who, "protocol"), text_of(who, "username"), text_of(who, "address"));
+    return line(time, "info", message, object_of(metadata, "context"));
   }
-  json::object context{
-      {"id", text_of(metadata, "id")}, {"class", text_of(metadata, "class")}, {"status", text_of(metadata, "status")}};
-  if (auto error = text_of(metadata, "err"); !error.empty()) context["err"] = error;
-  return line(time, "info", text_of(metadata, "description").empty() ? type : text_of(metadata, "description"), context);
+  json::object context{{"Status", text_of(metadata, "status")}};
+  if (auto error = text_of(metadata, "err"); !error.empty()) context["Err"] = error;
+  if (const auto& progress = object_of(metadata, "metadata"); !progress.empty()) context["Metadata"] = progress;
+  return line(time, "info",
+              fmt::format("ID: {}, Class: {}, Description: {}", text_of(metadata, "id"), text_of(metadata, "class"),
+                          text_of(metadata, "description")),
+              context);
 }
 
 json::value by_name(const json::value& value) {

@@ -39,8 +39,7 @@ Result<> monitor(App& app, const Args& args) {
       return fail(ErrorKind::invalid, "Log level filtering can only be used with pretty formatting");
     VIRGA_TRY(format.lowest, parse_log_level(level));
   }
-  std::vector<std::string> types = args.list("type");
-  if (types.empty() && format.style == EventFormat::pretty && !args.text("loglevel").empty()) types = {"logging"};
+  const std::vector<std::string> types = args.list("type");
   VIRGA_TRY(auto* api, app.api());
   auto url = args.has("all-projects") ? Url("/1.0/events").query("all-projects", "true") : app.url("/1.0/events");
   url = std::move(url).query("type", fmt::format("{}", fmt::join(types, ",")));
