@@ -19,7 +19,7 @@ Task<> send_events(WebSocket& socket, Events::Subscription& subscription, TaskGr
   while (!co_await is_cancelled()) {
     auto event = co_await subscription.next();
     if (!event) break;
-    auto text = json::serialize(engine::to_json(*event));
+    auto text = event->text();
     if (!co_await socket.write_text(std::move(text))) break;
   }
   const bool slow = subscription.overflowed();

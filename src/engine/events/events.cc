@@ -35,6 +35,11 @@ json::object to_json(const Event& event) {
           {"metadata", event.metadata}};
 }
 
+const std::string& Event::text() const {
+  if (text_.empty()) text_ = json::serialize(to_json(*this));
+  return text_;
+}
+
 bool EventFilter::matches(const Event& event) const {
   if ((types & static_cast<unsigned>(event.type)) == 0) return false;
   if (!project.empty() && !event.project.empty() && project != event.project) return false;

@@ -28,6 +28,12 @@ struct Event {
   WallTime timestamp{};
   std::string location = "none";
   json::object metadata;
+
+  /// As the API shows it, in JSON: made once, for however many listeners. Event loop only.
+  const std::string& text() const;
+
+ private:
+  mutable std::string text_;
 };
 using EventPtr = std::shared_ptr<const Event>;
 /// As the API shows it.
