@@ -22,6 +22,12 @@ namespace virga::api {
 /// What requests share besides the services.
 struct Shared {
   InstanceCache instance_cache;
+  /// GET /1.0 as it was last answered, and for whom: clients ask for it before anything else.
+  struct ServerText {
+    std::string asked;  ///< what the text depends on, apart from the configuration
+    std::shared_ptr<const void> config;
+    std::string text, etag;
+  } server_text;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   /// Writes uploads: disks may be slow.
   BlockingPool& files() {

@@ -6,13 +6,38 @@
 
 namespace virga::api {
 
-const std::string& InstanceCache::rendered(const Ptr& instance) {
-  if (auto it = entries_.find(instance.get()); it != entries_.end()) return it->second.text;
+InstanceCache::Entry& InstanceCache::entry(const Ptr& instance) {
+  if (auto it = entries_.find(instance.get()); it != entries_.end()) return it->second;
   if (entries_.size() >= next_sweep_) drop_old();
-  auto& entry = entries_[instance.get()];
-  entry.instance = instance;
-  entry.text = json::serialize(instance_json(*instance));
-  return entry.text;
+  auto& made = entries_[instance.get()];
+  made.instance = instance;
+  return made;
+}
+
+const std::string& InstanceCache::rendered(const Ptr& instance) {
+  auto& e = entry(instance);
+  if (e.text.empty()) {
+    e.text = json::serialize(instance_json(*instance));
+    e.text.shrink_to_fit();
+  }
+  return e.text;
+}
+
+const std::string& InstanceCache::etag(const Ptr& instance) {
+  auto& e = entry(instance);
+  if (e.etag.empty()) e.etag = instance_etag(*instance);
+  return e.etag;
+}
+
+std::shared_ptr<const std::string> InstanceCache::shared_list(const std::string& query, std::uint64_t generation) const {
+  const auto it = lists_.find(query);
+  return it != lists_.end() && it->second.generation == generation ? it->second.text.lock() : nullptr;
+}
+
+void InstanceCache::share_list(std::string query, std::uint64_t generation, const std::shared_ptr<const std::string>& text) {
+  constexpr std::size_t most = 64;
+  if (lists_.size() >= most) std::erase_if(lists_, [](const auto& item) { return item.second.text.expired(); });
+  if (lists_.size() < most) lists_[std::move(query)] = {generation, text};
 }
 
 void InstanceCache::drop_old() {

@@ -1,6 +1,8 @@
 // /, /1.0 and /1.0/resources
 #include "api/routes.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "api/body.h"
@@ -72,8 +74,19 @@ std::string server_etag(const engine::ServerConfig& config) {
   return etag_of(json::array{to_json(config.config)});
 }
 
+/// Everything that the answer depends on and that may differ between two requests.
+std::string asked_by(Context& c) {
+  const auto addresses = c.services.about.addresses ? c.services.about.addresses() : std::vector<std::string>();
+  return fmt::format("{}{}\n{}\n{}\n{}\n{}", c.identity.trusted ? 'T' : 'U', c.identity.restricted ? 'R' : '-', c.caller().username,
+                     c.caller().protocol, c.project, fmt::join(addresses, ","));
+}
+
 /// Who is not trusted learns what a client needs to come in, and no more.
 Task<Result<Response>> get(Context& c) {
+  auto& known = c.shared.server_text;
+  auto asked = asked_by(c);
+  const auto config_now = c.services.server.config();
+  if (known.asked == asked && known.config == config_now) co_return with_etag(sync_text(known.text), known.etag);
   json::object out{{"config", json::object()},
                    {"api_extensions", api_extensions()},
                    {"api_status", "stable"},
@@ -87,7 +100,8 @@ Task<Result<Response>> get(Context& c) {
   const auto config = c.services.server.config();
   if (!c.identity.restricted) out["config"] = to_json(config->config);
   out["environment"] = environment(c);
-  co_return with_etag(sync(out), server_etag(*config));
+  known = {std::move(asked), config_now, json::serialize(out), server_etag(*config)};
+  co_return with_etag(sync_text(known.text), known.etag);
 }
 
 Task<Result<Response>> change(Context& c, bool replace) {
