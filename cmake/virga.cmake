@@ -79,18 +79,31 @@ function(virga_app name)
   virga_pch(${name})
 endfunction()
 
-# virga_static_app(NAME): a small static program without exceptions' and streams' weight; it uses libc and its own folder only.
+# What small static programs are made with: without exceptions' and streams' weight.
+set(virga_static_options -Os -Wall -Wextra -Wshadow -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables
+  -ffunction-sections -fdata-sections -fstack-protector-strong -fno-pie)
+
+# virga_static_app(NAME [LINK targets...]): a small static program; it uses libc, its own folder and static libraries like below.
 function(virga_static_app name)
+  cmake_parse_arguments(A "" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/apps/${name}/*.cc)
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
   if(sources)
     add_executable(${name} ${sources})
     target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
-    target_compile_options(${name} PRIVATE -Os -Wall -Wextra -Wshadow -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables
-      -ffunction-sections -fdata-sections -fstack-protector-strong -fno-pie)
+    target_compile_options(${name} PRIVATE ${virga_static_options})
+    target_link_libraries(${name} PRIVATE ${A_LINK})
     target_link_options(${name} PRIVATE -fuse-ld=lld-19 -static -no-pie -Wl,--gc-sections -Wl,-s)
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   endif()
+endfunction()
+
+# virga_static_library(NAME DIR): what such programs share; tests link it too, so it is position independent.
+function(virga_static_library name dir)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cc)
+  add_library(${name} STATIC ${sources})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_compile_options(${name} PRIVATE ${virga_static_options} -fPIE)
 endfunction()
 
 # One precompiled header for everything: Asio's coroutine types and Boost.JSON cost more than most of our files.

@@ -18,6 +18,8 @@ enum class Op : uint32_t {
   signal = 2,   ///< argument: the signal, to the guest's process
   dismiss = 3,  ///< end, if the guest has exited
   destroy = 4,  ///< kill everything and end
+  resize = 5,   ///< argument: columns << 16 | rows, of the console's terminal
+  clear = 6,    ///< empty the console's log
 };
 
 enum class Kind : uint32_t {

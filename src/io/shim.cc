@@ -223,6 +223,16 @@ class Client final : public Shim {
     co_return co_await c->request(wire::Op::signal, number);
   }
 
+  Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows) override {
+    auto c = c_;
+    co_return co_await c->request(wire::Op::resize, columns << 16 | rows);
+  }
+
+  Task<Result<>> clear_log() override {
+    auto c = c_;
+    co_return co_await c->request(wire::Op::clear, 0);
+  }
+
   Task<Result<>> dismiss() override {
     auto c = c_;
     if (!c->gone) {

@@ -77,6 +77,10 @@ class Shim {
   virtual Task<Result<ExitStatus>> wait_exit() = 0;
   /// Sends a signal to the guest's process. Gone is success.
   virtual Task<Result<>> signal(int number) = 0;
+  /// Sets the size of the console's terminal. Errors: unsupported (it is no terminal).
+  virtual Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows) = 0;
+  /// Empties the console's log.
+  virtual Task<Result<>> clear_log() = 0;
   /// Ends a shim whose guest has exited and removes its files in run_dir. Waits until the shim process is gone.
   virtual Task<Result<>> dismiss() = 0;
   /// Kills the guest and the shim, whatever state they are in; returns when both are gone.

@@ -12,6 +12,7 @@ RULES = [
     ("base/", ["base/"]),
     ("model/", ["base/", "model/"]),
     ("io/", ["base/", "io/"]),
+    ("wire/sftp/server/", ["wire/sftp/server/", "wire/sftp/protocol.h"]),
     ("wire/", ["base/", "model/", "io/", "wire/"]),
     ("store/store.h", ["base/", "model/"]),
     ("store/", ["base/", "model/", "io/", "store/"]),
@@ -24,7 +25,8 @@ RULES = [
     ("apps/virga/", ["base/", "model/", "client/", "wire/yaml/", "apps/virga/"]),
     ("apps/virga-worker/", ["base/", "io/", "drivers/image/", "apps/virga-worker/"]),
     ("apps/virga-shim/", ["apps/virga-shim/", "base/shim_protocol.h"]),
-    ("apps/virga-agent/", ["apps/virga-agent/", "wire/agent/"]),
+    ("apps/virga-agent/", ["apps/virga-agent/", "wire/agent/", "wire/sftp/server/"]),
+    ("apps/virga-files/", ["apps/virga-files/", "wire/sftp/server/"]),
 ]
 # Concrete drivers and stores are strangers to each other, whatever the folder above allows.
 CONCRETE = re.compile(r"^(drivers/(?:compute|storage|network|remote)/[a-z]+|store/(?:sqlite|memory|etcd))/")

@@ -84,9 +84,11 @@ inline bool read_hello(Reader& r, Hello& hello) {
   return true;
 }
 
-// exec: u8 flags (1: terminal), u16 columns, u16 rows, u32 uid, u32 gid, text cwd (empty: the user's home),
+// exec: u8 flags (1: terminal, 2: files), u16 columns, u16 rows, u32 uid, u32 gid, text cwd (empty: the user's home),
 //       u16 count + texts of argv, u16 count + texts of the environment ("NAME=value")
 inline constexpr std::uint8_t exec_terminal = 1;
+/// Serve the guest's files by SFTP on the command's streams, instead of argv ("sftp-server": all that an older agent sees of it).
+inline constexpr std::uint8_t exec_files = 2;
 
 // state_reply: u64 processes, u64 memory total, memory used, u64 cpu nanoseconds, texts: os name, os version, kernel, host name,
 //       u16 count of interfaces, each: text name, text mac, text state ("up", "down"), text type ("broadcast", "loopback",

@@ -383,6 +383,15 @@ Command::~Command() {
   session->push(Type::close, state_->stream, {});
 }
 
+void Command::abort() noexcept {
+  if (state_->finished()) return;
+  if (auto session = state_->session.lock()) {
+    session->commands.erase(state_->stream);
+    session->push(Type::close, state_->stream, {});
+  }
+  state_->lose(Error(ErrorKind::unavailable, "the command was given up"));
+}
+
 Task<Result<>> Command::write(std::string bytes) {
   return State::write(state_, std::move(bytes));
 }
@@ -417,7 +426,7 @@ Result<std::string> encode_exec(const ExecRequest& request) {
   if (request.cwd.find('\0') != std::string::npos) return invalid("cwd", "the working directory holds a NUL");
   std::vector<Byte> payload(max_payload);
   Writer w(payload.data(), payload.size());
-  w.u8(request.terminal ? exec_terminal : 0);
+  w.u8(static_cast<std::uint8_t>((request.terminal ? exec_terminal : 0) | (request.files ? exec_files : 0)));
   w.u16(request.columns);
   w.u16(request.rows);
   w.u32(request.uid);

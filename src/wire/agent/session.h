@@ -25,6 +25,7 @@ struct ExecRequest {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   bool terminal = false;
+  bool files = false;  ///< serve files by SFTP instead of running argv
   std::uint16_t columns = 80;
   std::uint16_t rows = 24;
 };
@@ -69,6 +70,8 @@ class Command {
   Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows);
   Task<Result<>> signal(int number);
   Task<Result<int>> wait();
+  /// Kills it; pending calls return.
+  void abort() noexcept;
 
  private:
   friend class Session;

@@ -19,6 +19,7 @@
 #include "wire/http/address.h"
 #include "wire/http/body_reader.h"
 #include "wire/http/parse.h"
+#include "wire/http/raw_stream.h"
 #include "wire/http/transport.h"
 
 namespace asio = boost::asio;
@@ -373,19 +374,12 @@ Task<Result<ClientResponse>> Client::request(ClientRequest request) {
   co_return co_await impl_->request(request);
 }
 
-Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
-  Impl upgrade;
-  upgrade.endpoint = impl_->endpoint;
+namespace {
+
+/// Asks on a fresh connection for a change of protocol. Afterwards the transport and what came behind the head are the caller's.
+template <class Impl>
+Task<Result<std::string>> switch_protocol(Impl& upgrade, ClientRequest request, std::string accept_key) {
   VIRGA_CO_CHECK(co_await upgrade.ensure());
-  std::array<unsigned char, 16> nonce{};
-  RAND_bytes(nonce.data(), static_cast<int>(nonce.size()));
-  std::array<unsigned char, 32> encoded{};
-  EVP_EncodeBlock(encoded.data(), nonce.data(), static_cast<int>(nonce.size()));
-  const std::string key = reinterpret_cast<char*>(encoded.data());
-  ClientRequest request;
-  request.target = std::move(target);
-  request.headers = {
-      {"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", key}};
   const auto head = upgrade.head_of(request);
   VIRGA_CO_CHECK(co_await upgrade.transport->write(head, {}));
   std::string storage;
@@ -396,11 +390,38 @@ Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
     auto text = co_await body.read_all(1u << 20);
     co_return fail(kind_of_status(answer.status), refusal_text(text.value_or(""), answer.status));
   }
-  if (answer.headers.get("sec-websocket-accept") != websocket_accept(key))
-    co_return fail(ErrorKind::invalid, "the server's WebSocket handshake is wrong");
+  co_return std::string(accept_key.empty() ? std::string_view() : answer.headers.get(accept_key));
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
+  Impl upgrade;
+  upgrade.endpoint = impl_->endpoint;
+  std::array<unsigned char, 16> nonce{};
+  RAND_bytes(nonce.data(), static_cast<int>(nonce.size()));
+  std::array<unsigned char, 32> encoded{};
+  EVP_EncodeBlock(encoded.data(), nonce.data(), static_cast<int>(nonce.size()));
+  const std::string key = reinterpret_cast<char*>(encoded.data());
+  ClientRequest request;
+  request.target = std::move(target);
+  request.headers = {
+      {"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", key}};
+  VIRGA_CO_TRY(const auto accepted, co_await switch_protocol(upgrade, std::move(request), "sec-websocket-accept"));
+  if (accepted != websocket_accept(key)) co_return fail(ErrorKind::invalid, "the server's WebSocket handshake is wrong");
   constexpr std::size_t max_message = 16u << 20;
   co_return std::make_unique<WebSocket>(std::move(upgrade.transport), WebSocket::Role::client, max_message,
                                         std::move(upgrade.inbox));
+}
+
+Task<Result<std::unique_ptr<ByteStream>>> Client::upgrade(std::string target, std::string protocol) {
+  Impl upgrade;
+  upgrade.endpoint = impl_->endpoint;
+  ClientRequest request;
+  request.target = std::move(target);
+  request.headers = {{"Connection", "Upgrade"}, {"Upgrade", std::move(protocol)}};
+  VIRGA_CO_CHECK(co_await switch_protocol(upgrade, std::move(request), {}));
+  co_return make_transport_stream(std::move(upgrade.transport), std::move(upgrade.inbox));
 }
 
 const std::optional<PeerCertificate>& Client::server_certificate() const noexcept {

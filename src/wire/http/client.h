@@ -81,6 +81,8 @@ class Client {
   /// Upgrades on a connection of its own. Errors: those of request(); the server's refusal as an error of the fitting kind with its
   /// text.
   Task<Result<std::unique_ptr<WebSocket>>> websocket(std::string target);
+  /// The same to a plain stream of bytes of that protocol.
+  Task<Result<std::unique_ptr<ByteStream>>> upgrade(std::string target, std::string protocol);
   /// The certificate the server showed; absent over a unix socket or before connect().
   const std::optional<PeerCertificate>& server_certificate() const noexcept;
   /// Where the server lies; global behind a proxy or before connect().

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "wire/http/body_reader.h"
 #include "wire/http/parse.h"
+#include "wire/http/raw_stream.h"
 
 namespace virga::http {
 namespace {
@@ -73,6 +74,10 @@ class Connection {
     state_.in_handler = false;
     if (auto* upgrade = std::get_if<UpgradeBody>(&response.body)) {
       co_await run_upgrade(std::move(*upgrade));
+      co_return false;
+    }
+    if (auto* raw = std::get_if<RawUpgradeBody>(&response.body)) {
+      co_await run_raw_upgrade(std::move(*raw));
       co_return false;
     }
     if (co_await is_cancelled()) co_return false;
@@ -204,7 +209,9 @@ class Connection {
         for (const auto& part : parts) sum += std::visit(*this, part);
         return sum;
       }
+      std::uint64_t operator()(const StreamBody& s) const { return s.length; }
       std::uint64_t operator()(const UpgradeBody&) const { return 0; }
+      std::uint64_t operator()(const RawUpgradeBody&) const { return 0; }
     };
     return std::visit(Measure{}, response.body);
   }
@@ -225,6 +232,7 @@ class Connection {
 
   Task<bool> send_files(Response& response) {
     if (auto* file = std::get_if<FileBody>(&response.body)) co_return co_await send_file(*file);
+    if (auto* stream = std::get_if<StreamBody>(&response.body)) co_return co_await send_stream(*stream);
     auto* parts = std::get_if<PartsBody>(&response.body);
     if (parts == nullptr) co_return true;
     for (auto& part : *parts) {
@@ -258,6 +266,29 @@ class Connection {
       file.length -= static_cast<std::uint64_t>(n);
     }
     co_return true;
+  }
+
+  Task<bool> send_stream(StreamBody& stream) {
+    while (stream.length > 0) {
+      no_deadline();  // who makes the bytes has a clock of its own
+      auto piece = co_await stream.next();
+      if (!piece || piece->empty()) co_return false;
+      if (piece->size() > stream.length) piece->resize(static_cast<std::size_t>(stream.length));
+      set_deadline(limits_.transfer_timeout);
+      if (!co_await transport().write(*piece, {})) co_return false;
+      stream.length -= piece->size();
+    }
+    co_return true;
+  }
+
+  Task<> run_raw_upgrade(RawUpgradeBody upgrade) {
+    out_.assign("HTTP/1.1 101 Switching Protocols\r\nUpgrade: ").append(upgrade.protocol).append("\r\nConnection: Upgrade\r\n\r\n");
+    set_deadline(limits_.transfer_timeout);
+    if (!co_await transport().write(out_, {})) co_return;
+    no_deadline();
+    transport().write_window = Milliseconds(0);
+    auto stream = make_transport_stream(std::move(state_.transport), std::move(inbox_));
+    co_await upgrade.serve(std::move(stream));
   }
 
   Task<> run_upgrade(UpgradeBody upgrade) {

@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/byte_stream.h"
 #include "base/error.h"
 #include "base/task.h"
 #include "base/units.h"
@@ -114,6 +115,17 @@ struct FileBody {
 };
 /// Texts and files one after the other, with the sum of their lengths as Content-Length.
 using PartsBody = std::vector<std::variant<std::string, FileBody>>;
+/// Bytes as they are made: `next` gives the following piece. Where it fails or ends early the connection is closed, which is how
+/// the client sees it. At most `length` bytes are sent.
+struct StreamBody {
+  std::uint64_t length = 0;
+  std::function<Task<Result<std::string>>()> next;
+};
+/// The connection becomes a plain stream of bytes of that protocol, which the client has named in its Upgrade header.
+struct RawUpgradeBody {
+  std::string_view protocol;  ///< a constant
+  std::function<Task<>(std::unique_ptr<ByteStream>)> serve;
+};
 /// Runs after the 101 answer was written; it may keep the socket beyond its own end.
 using UpgradeBody = std::function<Task<>(std::unique_ptr<WebSocket>)>;
 
@@ -121,8 +133,9 @@ struct Response {
   int status = 200;
   std::string_view content_type = "application/json";  ///< a constant; empty: no such header
   std::vector<std::pair<std::string, std::string>> headers;
-  /// A string, a string that others share, a file's bytes, several of these, or the handler of a WebSocket.
-  std::variant<std::string, std::shared_ptr<const std::string>, FileBody, PartsBody, UpgradeBody> body;
+  /// A string, a string that others share, a file's bytes, several of these, bytes that are made, or the handler of what the
+  /// connection becomes.
+  std::variant<std::string, std::shared_ptr<const std::string>, FileBody, PartsBody, StreamBody, UpgradeBody, RawUpgradeBody> body;
   bool close = false;  ///< close the connection afterwards
 };
 

@@ -1,6 +1,7 @@
 #include "wire/qmp/client.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
@@ -44,6 +45,7 @@ struct Client::State : std::enable_shared_from_this<State> {
   std::optional<Greeting> greeting;
   std::map<std::uint64_t, std::shared_ptr<Pending>> pending;
   std::string unsent;
+  std::deque<std::pair<std::size_t, io::UniqueFd>> unsent_fds;  ///< with the byte of `unsent` that each goes along with
   std::uint64_t next_id = 1;
   std::function<void(Event)> event_handler;
   std::function<void(Error)> close_handler;
@@ -127,20 +129,45 @@ struct Client::State : std::enable_shared_from_this<State> {
       }
       sending.clear();
       sending.swap(self->unsent);
-      std::size_t done = 0;
-      while (done < sending.size() && !self->closed) {
-        auto [ec, n] = co_await self->socket.async_write_some(asio::buffer(sending.data() + done, sending.size() - done), await_ec);
-        if (ec) {
+      auto fds = std::exchange(self->unsent_fds, {});
+      for (std::size_t done = 0; done < sending.size() && !self->closed;) {
+        auto [ec] = co_await self->socket.async_wait(asio::local::stream_protocol::socket::wait_write, await_ec);
+        if (self->closed) co_return;
+        const bool with_fd = !fds.empty() && fds.front().first == done;
+        const auto until = fds.size() > (with_fd ? 1u : 0u) ? fds[with_fd ? 1 : 0].first : sending.size();
+        const auto n =
+            ec ? -1 : self->send(std::string_view(sending).substr(done, until - done), with_fd ? fds.front().second.get() : -1);
+        if (n < 0 && !ec && (errno == EAGAIN || errno == EINTR)) continue;
+        if (n <= 0) {
           self->close(Error(ErrorKind::unavailable, "QEMU closed the monitor connection"));
           co_return;
         }
-        done += n;
+        if (with_fd) fds.pop_front();
+        done += static_cast<std::size_t>(n);
       }
     }
   }
 
+  ssize_t send(std::string_view bytes, int fd) {
+    iovec io{const_cast<char*>(bytes.data()), bytes.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &io;
+    message.msg_iovlen = 1;
+    if (fd >= 0) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      auto* header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(sizeof(int));
+      std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    }
+    return ::sendmsg(socket.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
   static Task<Result<json::value>> run(std::shared_ptr<State> self, std::string command, json::object arguments,
-                                       Milliseconds timeout) {
+                                       Milliseconds timeout, io::UniqueFd fd = {}) {
     if (self->closed) co_return fail(Error(*self->closed).wrap(fmt::format("QMP command '{}'", command)));
     const auto id = self->next_id++;
     auto line = format_command(command, arguments, id);
@@ -148,6 +175,7 @@ struct Client::State : std::enable_shared_from_this<State> {
       co_return fail(ErrorKind::unavailable, fmt::format("QMP command '{}': QEMU does not read its monitor", command));
     auto mine = std::make_shared<Pending>(self->tasks.executor());
     self->pending.emplace(id, mine);
+    if (fd) self->unsent_fds.emplace_back(self->unsent.size(), std::move(fd));
     self->unsent += line;
     self->unsent_grew.notify();
     if (!mine->result) co_await mine->answered.wait_for(timeout);
@@ -196,6 +224,10 @@ Task<Result<std::unique_ptr<Client>>> Client::negotiate(io::UniqueFd socket, Mil
 Task<Result<json::value>> Client::execute(std::string command, json::object arguments, Milliseconds timeout) {
   // Not a coroutine itself: what runs owns the state, so that destroying the client meanwhile is safe.
   return State::run(state_, std::move(command), std::move(arguments), timeout);
+}
+
+Task<Result<json::value>> Client::execute_with(io::UniqueFd fd, std::string command, json::object arguments, Milliseconds timeout) {
+  return State::run(state_, std::move(command), std::move(arguments), timeout, std::move(fd));
 }
 
 void Client::on_event(std::function<void(Event)> handler) {

@@ -36,6 +36,9 @@ class Client {
   /// broke, or too much is unsent), cancelled; QEMU's own errors: not_found (DeviceNotFound), unsupported (CommandNotFound),
   /// internal.
   Task<Result<json::value>> execute(std::string command, json::object arguments = {}, Milliseconds timeout = Milliseconds(5'000));
+  /// The same with a descriptor that goes to QEMU along with the command (getfd, add-fd).
+  Task<Result<json::value>> execute_with(io::UniqueFd fd, std::string command, json::object arguments = {},
+                                         Milliseconds timeout = Milliseconds(5'000));
   /// Called on the event loop for each event; events before it is set are dropped.
   void on_event(std::function<void(Event)> handler);
   /// Called once when the connection ends by itself; at once (from the loop) if it has ended already.

@@ -1,0 +1,234 @@
+// Client and server over a socket pair, on a directory that a guest might have prepared.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include <boost/asio/io_context.hpp>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "io/stream.h"
+#include "wire/sftp/client.h"
+#include "wire/sftp/server/server.h"
+
+namespace fs = std::filesystem;
+
+namespace virga::sftp {
+namespace {
+
+class SftpTest : public testing::Test {
+ protected:
+  SftpTest() {
+    char name[] = "/tmp/virga-sftp-XXXXXX";
+    base_ = ::mkdtemp(name);
+    root_ = base_ + "/root";
+    fs::create_directories(root_);
+  }
+  ~SftpTest() override { fs::remove_all(base_); }
+
+  /// Runs a conversation against a server on root_.
+  template <class F>
+  void talk(F conversation) {
+    auto sockets = io::make_socket_pair();
+    ASSERT_TRUE(sockets);
+    const int theirs = sockets->theirs.get();
+    std::thread server([this, theirs] {
+      const int root = ::open(root_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+      server_result_ = serve(theirs, theirs, root, false);
+      ::close(root);
+      ::shutdown(theirs, SHUT_RDWR);
+    });
+    boost::asio::io_context loop;
+    {
+      TaskGroup tasks(loop.get_executor());
+      auto body = [&]() -> Task<> {
+        auto client = co_await Client::open(io::make_stream(loop.get_executor(), std::move(sockets->ours)), Milliseconds(5'000));
+        if (!client) {
+          ADD_FAILURE() << client.error().text();
+          co_return;
+        }
+        co_await conversation(**client);
+      };
+      tasks.spawn("conversation", body());
+      loop.run();
+      EXPECT_EQ(tasks.failures(), 0);
+    }
+    server.join();
+  }
+  static Task<Result<std::string>> read_all(Client& c, std::string path) {
+    VIRGA_CO_TRY(auto handle, co_await c.open_file(std::move(path), open_read, 0));
+    std::string out;
+    while (true) {
+      VIRGA_CO_TRY(auto piece, co_await c.read_next(handle));
+      if (piece.empty()) break;
+      out += piece;
+    }
+    VIRGA_CO_CHECK(co_await c.close(handle));
+    co_return out;
+  }
+  static Task<Result<>> write_all(Client& c, std::string path, std::string text,
+                                  std::uint32_t flags = open_write | open_create | open_truncate) {
+    VIRGA_CO_TRY(auto handle, co_await c.open_file(std::move(path), flags, 0640));
+    VIRGA_CO_CHECK(co_await c.write_next(handle, std::move(text)));
+    VIRGA_CO_CHECK(co_await c.finish_writing());
+    co_return co_await c.close(handle);
+  }
+
+  std::string base_, root_;
+  int server_result_ = -1;
+};
+
+TEST_F(SftpTest, FilesGoInAndComeOutWhole) {
+  std::string large(3'000'001, 'x');
+  for (std::size_t i = 0; i < large.size(); i += 97) large[i] = static_cast<char>('a' + i % 26);
+  talk([&](Client& c) -> Task<> {
+    auto written = co_await write_all(c, "/large", large);
+    EXPECT_TRUE(written) << written.error().text();
+    auto back = co_await read_all(c, "/large");
+    EXPECT_TRUE(back && *back == large);
+    auto again = co_await read_all(c, "/large");
+    EXPECT_TRUE(again && *again == large) << "a second handle starts from its own beginning";
+    auto appended = co_await write_all(c, "/large", "end", open_write | open_append);
+    EXPECT_TRUE(appended);
+    auto st = co_await c.stat("/large");
+    EXPECT_EQ(st->size, large.size() + 3);
+    EXPECT_EQ(st->permissions & 07777, 0640u);
+  });
+  EXPECT_EQ(server_result_, 0);
+}
+
+TEST_F(SftpTest, DirectoriesLinksAndAttributes) {
+  talk([&](Client& c) -> Task<> {
+    EXPECT_TRUE(co_await c.make_directory("/d", 0750));
+    EXPECT_EQ((co_await c.make_directory("/d", 0750)).error().kind(), ErrorKind::exists);
+    EXPECT_TRUE(co_await write_all(c, "/d/f", "hello"));
+    EXPECT_TRUE(co_await c.make_link("f", "/d/l"));
+    EXPECT_EQ((co_await c.read_link("/d/l")).value(), "f");
+    EXPECT_EQ((co_await read_all(c, "/d/l")).value(), "hello");
+    EXPECT_TRUE(S_ISLNK((co_await c.lstat("/d/l"))->permissions));
+    auto entries = co_await c.list("/d", 10);
+    EXPECT_EQ(entries->size(), 2u);
+    EXPECT_EQ((co_await c.list("/d", 1)).error().kind(), ErrorKind::unavailable);
+    Attributes a;
+    a.flags = attr_permissions | attr_owner;
+    a.permissions = 04755;
+    a.uid = 12;
+    a.gid = 34;
+    auto set = co_await c.set("/d/f", a);
+    EXPECT_TRUE(set) << set.error().text();
+    auto st = co_await c.stat("/d/f");
+    EXPECT_EQ(st->permissions & 07777, 04755u);
+    EXPECT_EQ(st->uid, 12u);
+    EXPECT_EQ((co_await c.remove_directory("/d")).error().kind(), ErrorKind::invalid) << "not empty";
+    EXPECT_EQ((co_await c.remove("/d")).error().kind(), ErrorKind::invalid) << "a directory";
+    EXPECT_TRUE(co_await c.remove("/d/l"));
+    EXPECT_TRUE(co_await c.remove("/d/f"));
+    EXPECT_TRUE(co_await c.remove_directory("/d"));
+    EXPECT_EQ((co_await c.stat("/d")).error().kind(), ErrorKind::not_found);
+  });
+}
+
+TEST_F(SftpTest, ManyEntries) {
+  for (int i = 0; i < 1000; ++i) std::ofstream(root_ + "/" + std::string(200, 'n') + std::to_string(i)) << "";
+  talk([&](Client& c) -> Task<> {
+    auto entries = co_await c.list("/", 2000);
+    EXPECT_TRUE(entries && entries->size() == 1000u);
+  });
+}
+
+/// S16: nothing that a guest can put into its root leads out of it.
+TEST_F(SftpTest, LinksAndDotsStayInside) {
+  std::ofstream(base_ + "/canary") << "host";
+  fs::create_directory_symlink("/", root_ + "/abs");
+  fs::create_directory_symlink("../..", root_ + "/up");
+  fs::create_symlink(base_ + "/canary", root_ + "/file");
+  fs::create_symlink("../canary", root_ + "/rel");
+  talk([&](Client& c) -> Task<> {
+    for (const std::string& path : {"/file", "/rel", "/../canary", "/up/canary", "/abs/../canary", "/abs/up/rel"}) {
+      auto text = co_await read_all(c, path);  // what is inside may be found there, after the first round
+      EXPECT_NE(text ? *text : "", "host") << path;
+      (void)co_await write_all(c, path, "broken");
+    }
+    (void)co_await c.remove("/up/canary");
+    (void)co_await c.make_link("x", "/up/moved");
+    Attributes a;
+    a.flags = attr_permissions;
+    a.permissions = 0777;
+    (void)co_await c.set("/up/canary", a);
+  });
+  std::ifstream canary(base_ + "/canary");
+  std::string text;
+  std::getline(canary, text);
+  EXPECT_EQ(text, "host");
+  EXPECT_FALSE(fs::exists(base_ + "/moved"));
+}
+
+TEST_F(SftpTest, FifosAndDevicesAreNotOpened) {
+  ASSERT_EQ(::mkfifo((root_ + "/fifo").c_str(), 0666), 0);
+  talk([&](Client& c) -> Task<> {
+    EXPECT_EQ((co_await read_all(c, "/fifo")).error().kind(), ErrorKind::invalid);
+    EXPECT_EQ((co_await write_all(c, "/fifo", "x")).error().kind(), ErrorKind::invalid);
+    EXPECT_EQ((co_await read_all(c, "/")).error().kind(), ErrorKind::invalid);
+    EXPECT_TRUE(co_await c.remove("/fifo"));
+  });
+}
+
+TEST_F(SftpTest, IdsAndSizesThatNoFileCanHave) {
+  std::ofstream(root_ + "/f") << "x";
+  talk([&](Client& c) -> Task<> {
+    Attributes a;
+    a.flags = attr_owner;
+    a.uid = 0xffffffff;
+    EXPECT_EQ((co_await c.set("/f", a)).error().kind(), ErrorKind::invalid);
+    a.flags = attr_size;
+    a.size = ~0ull;
+    EXPECT_EQ((co_await c.set("/f", a)).error().kind(), ErrorKind::invalid);
+    std::string nul("/f\0g", 4);
+    EXPECT_EQ((co_await c.stat(nul)).error().kind(), ErrorKind::invalid);
+    EXPECT_EQ((co_await c.stat(std::string(5000, 'a'))).error().kind(), ErrorKind::invalid);
+  });
+}
+
+TEST_F(SftpTest, ADirectorySwappedForALinkNeverLeadsOutside) {
+  fs::create_directory(root_ + "/real");
+  fs::create_directory(base_ + "/outside");
+  fs::create_directory_symlink(base_ + "/outside", root_ + "/link");
+  std::atomic<bool> stop = false;
+  std::thread guest([&] {
+    while (!stop) {
+      ::renameat2(AT_FDCWD, (root_ + "/real").c_str(), AT_FDCWD, (root_ + "/link").c_str(), RENAME_EXCHANGE);
+    }
+  });
+  talk([&](Client& c) -> Task<> {
+    for (int i = 0; i < 3000; ++i) {
+      (void)co_await write_all(c, "/real/f", "guest");
+      (void)co_await c.make_directory("/real/d", 0755);
+      (void)co_await c.remove_directory("/real/d");
+    }
+  });
+  stop = true;
+  guest.join();
+  EXPECT_TRUE(fs::is_empty(base_ + "/outside"));
+}
+
+TEST_F(SftpTest, ABrokenServerIsAnError) {
+  for (const std::string& bytes : {std::string("\0\0\0\5\2\0\0\0\2", 9), std::string("\xff\xff\xff\xff", 4),
+                                   std::string("\0\0\0\1\2", 5), std::string("\0\0\0\x09\x65\0\0\0\3xxxx", 13)}) {
+    auto sockets = io::make_socket_pair();
+    ASSERT_TRUE(sockets);
+    ASSERT_EQ(::write(sockets->theirs.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    boost::asio::io_context loop;
+    TaskGroup tasks(loop.get_executor());
+    auto body = [&]() -> Task<> {
+      auto client = co_await Client::open(io::make_stream(loop.get_executor(), std::move(sockets->ours)), Milliseconds(2'000));
+      EXPECT_FALSE(client);
+    };
+    tasks.spawn("conversation", body());
+    loop.run();
+    EXPECT_EQ(tasks.failures(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace virga::sftp
