@@ -36,6 +36,7 @@ class OciBench final : public Bench {
   }
   std::unique_ptr<Driver> driver() override {
     OciOptions options{.shim_program = VIRGA_BIN_DIR "/virga-shim",
+                       .files_program = VIRGA_BIN_DIR "/virga-files",
                        .run_root = base_ + "/oci",
                        .cgroup_tag = tag_,
                        .pool = pool_,

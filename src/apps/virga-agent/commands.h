@@ -13,6 +13,7 @@ namespace virga::agent {
 /// An exec request in memory of its own: one block holds the strings and the arrays.
 struct Launch {
   bool terminal = false;
+  bool files = false;  ///< serve files by SFTP instead
   std::uint16_t columns = 80;
   std::uint16_t rows = 24;
   std::uint32_t uid = 0;

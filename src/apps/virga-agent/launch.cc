@@ -14,6 +14,7 @@
 #include <initializer_list>
 
 #include "commands.h"
+#include "wire/sftp/server/server.h"
 
 namespace virga::agent {
 namespace {
@@ -79,6 +80,16 @@ const char* variable(char** environment, const char* name) {
   ::_exit(error == ENOENT || error == ENOTDIR ? 127 : 126);
 }
 
+/// In place of a program: nothing has to be installed in the guest.
+[[noreturn]] void serve_files() {
+  ::umask(0);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::syscall(SYS_close_range, 3u, ~0u, 0);
+  const int root = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) give_up("open", "/", errno);
+  ::_exit(sftp::serve(0, 1, root, true));
+}
+
 [[noreturn]] void run_child(const Launch& launch, int in, int out, int err) {
   ::setsid();
   if (launch.terminal) ::ioctl(in, TIOCSCTTY, 0);
@@ -90,6 +101,7 @@ const char* variable(char** environment, const char* name) {
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int s = 1; s < 32; ++s) ::signal(s, SIG_DFL);
+  if (launch.files) serve_files();
   ::umask(022);
 
   User user;
@@ -165,7 +177,9 @@ bool make_terminal(FdPair& pair, const Launch& launch) {
 
 bool parse_launch(const Frame& frame, Launch& launch) {
   Reader r(frame.payload, frame.size);
-  launch.terminal = (r.u8() & exec_terminal) != 0;
+  const unsigned flags = r.u8();
+  launch.terminal = (flags & exec_terminal) != 0;
+  launch.files = (flags & exec_files) != 0 && !launch.terminal;
   launch.columns = r.u16();
   launch.rows = r.u16();
   launch.uid = r.u32();

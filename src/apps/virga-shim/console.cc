@@ -109,6 +109,13 @@ void console_accept() {
   close(fd);
 }
 
+int console_resize(uint32_t columns_and_rows) {
+  struct winsize size = {};
+  size.ws_col = static_cast<unsigned short>(columns_and_rows >> 16);
+  size.ws_row = static_cast<unsigned short>(columns_and_rows);
+  return shim.console.fd >= 0 && ioctl(shim.console.fd, TIOCSWINSZ, &size) == 0 ? 0 : ENOTTY;
+}
+
 void watcher_ready(Source& source, uint32_t events) {
   if (shim.input_size > 0) {
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) unwatch(source);

@@ -40,6 +40,10 @@ int answer(const Request& request) {
     case Op::destroy:
       shim.ending = true;
       return 0;
+    case Op::resize:
+      return console_resize(static_cast<uint32_t>(request.argument));
+    case Op::clear:
+      return log_clear(shim.console_log);
   }
   return EINVAL;
 }

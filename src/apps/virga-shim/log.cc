@@ -1,5 +1,6 @@
 // Bounded logs. At the limit the newest half is copied to a new file that takes the old one's name, so that readers always find one
 // file with the newest output and the disk never holds more than one and a half times the limit, for a moment.
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,6 +70,13 @@ bool log_open(Log& log, const char* path, uint64_t limit) {
   log.size = static_cast<uint64_t>(st.st_size);
   if (log.size > log.limit) shrink(log);
   return true;
+}
+
+int log_clear(Log& log) {
+  if (log.fd < 0) return 0;
+  if (ftruncate(log.fd, 0) != 0) return errno;
+  log.size = 0;
+  return 0;
 }
 
 void log_write(Log& log, const char* data, size_t size) {

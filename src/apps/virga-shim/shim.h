@@ -73,6 +73,7 @@ struct Log {
 };
 bool log_open(Log& log, const char* path, uint64_t limit);
 void log_write(Log& log, const char* data, size_t size);
+int log_clear(Log& log);
 
 struct Shim {
   Options options;
@@ -115,6 +116,7 @@ uint64_t start_time(pid_t pid);
 bool console_prepare(int* child_fd);
 void console_ready(uint32_t events);
 void console_accept();
+int console_resize(uint32_t columns_and_rows);
 void watcher_ready(Source& source, uint32_t events);
 void output_ready();
 void receive_accept();

@@ -155,6 +155,7 @@ Task<Result<>> Daemon::Parts::make_drivers() {
     // Names of shared things of the host (control groups, rules) carry the daemon's own tag, so that two daemons never meet.
     const std::string tag = server->identity().uuid.substr(0, 8);
     compute::OciOptions oci{.shim_program = libexec("virga-shim"),
+                            .files_program = libexec("virga-files"),
                             .run_root = options.state_dir + "/oci",
                             .cgroup_tag = tag,
                             .pool = blocking,

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/byte_stream.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/task.h"
@@ -171,6 +172,56 @@ class ExecOps {
   virtual Task<Result<std::unique_ptr<ExecSession>>> exec(std::string id, ExecSpec spec) = 0;
 };
 
+/// A file that is made in a guest's root: what a template was rendered to.
+struct NewFile {
+  std::string path;
+  std::string text;
+  std::optional<std::uint32_t> uid, gid, mode;  ///< absent: 0, 0, 0644 of a new file; of one that is there what it has
+  bool only_if_missing = false;
+};
+
+/// A guest's files, served by SFTP (version 3) over a stream: whatever is asked there ends beneath the guest's root.
+class FileOps {
+ public:
+  virtual ~FileOps() = default;
+  /// Of a guest that runs or is paused. Errors: not_found (no such guest), unavailable (it does not run, or its agent does not
+  /// answer: with a hint).
+  virtual Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string id) = 0;
+  /// Of a container that does not run, whose root is mounted at `rootfs` and shown with `ids`. What serves has a mount of its own:
+  /// the caller's may be taken away when this returns. Errors: unsupported.
+  virtual Task<Result<std::unique_ptr<ByteStream>>> open_root(std::string /*rootfs*/, IdRange /*ids*/) {
+    co_return fail(Error(ErrorKind::unsupported, "the files of a virtual machine that is stopped cannot be reached")
+                       .with_hint("start the instance first"));
+  }
+  /// Writes files into the root of a container that does not run, making the directories above them. Errors: unsupported; of the
+  /// first that cannot be written.
+  virtual Task<Result<>> write_files(std::string /*rootfs*/, IdRange /*ids*/, std::vector<NewFile> /*files*/) {
+    co_return fail(ErrorKind::unsupported, "files cannot be written into the root of a virtual machine");
+  }
+};
+
+/// A guest's text console and, where it has one, its screen.
+class ConsoleOps {
+ public:
+  enum class Screen { spice, vnc };
+  virtual ~ConsoleOps() = default;
+  /// What the guest writes from now on, and what is typed to it. Several may watch; each that reads too slowly loses output.
+  /// Errors: not_found (no such guest, or it does not run).
+  virtual Task<Result<std::unique_ptr<ByteStream>>> open_console(std::string id) = 0;
+  /// Errors: unsupported (a serial line has no size).
+  virtual Task<Result<>> resize_console(std::string id, std::uint16_t columns, std::uint16_t rows) = 0;
+  /// Empties the console's log while the guest runs.
+  virtual Task<Result<>> clear_console_log(std::string id) = 0;
+  /// A connection to the screen's server. Errors: unsupported (no screen).
+  virtual Task<Result<std::unique_ptr<ByteStream>>> open_screen(std::string /*id*/, Screen /*protocol*/) {
+    co_return fail(ErrorKind::unsupported, "a container has no screen");
+  }
+  /// The screen as a PNG image. Errors: unsupported (no screen), unavailable.
+  virtual Task<Result<std::string>> screenshot(std::string /*id*/) {
+    co_return fail(ErrorKind::unsupported, "a container has no screen");
+  }
+};
+
 struct DriverInfo {
   std::string name;     ///< "qemu", "oci", "fake"
   std::string version;  ///< of the program behind it
@@ -226,6 +277,8 @@ class Driver {
   virtual Task<> shut_down() = 0;
 
   virtual ExecOps* exec() noexcept { return nullptr; }
+  virtual FileOps* files() noexcept { return nullptr; }
+  virtual ConsoleOps* console() noexcept { return nullptr; }
 };
 
 }  // namespace virga::compute

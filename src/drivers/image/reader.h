@@ -21,6 +21,7 @@ struct Template {
   bool create_only = false;
   std::string template_file;
   std::map<std::string, std::string> properties;
+  std::string uid, gid, mode;  ///< as written; empty: not given
 };
 
 /// metadata.yaml, decoded and bounded.

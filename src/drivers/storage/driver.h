@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,6 +84,10 @@ class ImageOps {
   virtual Task<Result<>> discard_stage(std::string fingerprint) = 0;
   /// Path of the published image volume's directory. Errors: not_found.
   virtual Result<std::string> path(const std::string& fingerprint) const = 0;
+  /// The templates that the image brought along, name to text; mostly none. Reads files: not for the event loop's hot paths.
+  virtual Result<std::map<std::string, std::string>> templates(const std::string& /*fingerprint*/) const {
+    return std::map<std::string, std::string>();
+  }
 };
 
 /// Volumes made from another at no cost in data.

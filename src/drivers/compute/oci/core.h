@@ -66,6 +66,11 @@ Task<Result<std::unique_ptr<ExecSession>>> start_exec(CorePtr core, GuestPtr gue
 /// Sessions of a daemon that died: their shims are dying or dead.
 Task<> sweep_exec_sessions(std::string run_dir);
 
+/// files.cc
+Task<Result<std::unique_ptr<ByteStream>>> serve_running(CorePtr core, GuestPtr guest);
+Task<Result<std::unique_ptr<ByteStream>>> serve_stopped(CorePtr core, std::string rootfs, IdRange ids);
+Task<Result<>> write_new_files(CorePtr core, std::string rootfs, IdRange ids, std::vector<NewFile> files);
+
 /// stats.cc
 Task<Result<GuestStats>> read_stats(CorePtr core, GuestPtr guest);
 

@@ -11,6 +11,7 @@
 #include "drivers/compute/oci/rootfs.h"
 #include "io/file.h"
 #include "io/process.h"
+#include "io/stream.h"
 
 namespace virga::compute {
 namespace oci_driver {
@@ -81,11 +82,13 @@ Task<Result<>> take_away(CorePtr core, std::string id, std::string run_dir) {
   co_return removed;
 }
 
-class OciDriver final : public Driver, public ExecOps {
+class OciDriver final : public Driver, public ExecOps, public FileOps, public ConsoleOps {
  public:
   OciDriver(CorePtr core, DriverInfo info) : core_(std::move(core)), info_(std::move(info)) {}
   const DriverInfo& info() const noexcept override { return info_; }
   ExecOps* exec() noexcept override { return this; }
+  FileOps* files() noexcept override { return this; }
+  ConsoleOps* console() noexcept override { return this; }
   void on_event(std::function<void(GuestEvent)> handler) override { core_->handler = std::move(handler); }
 
   Result<LaunchPlan> plan(const GuestSpec& spec) const override {
@@ -269,6 +272,36 @@ class OciDriver final : public Driver, public ExecOps {
     if (guest->state != State::running)
       co_return fail(Error(ErrorKind::unavailable, "the container does not run").with_hint("start it first"));
     co_return co_await start_exec(core_, guest, std::move(spec));
+  }
+
+  Task<Result<std::unique_ptr<ByteStream>>> open_console(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest) co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
+    VIRGA_CO_TRY(auto console, co_await io::open_console(guest->run_dir));
+    co_return io::make_stream(core_->options.executor, std::move(console));
+  }
+  Task<Result<>> resize_console(std::string id, std::uint16_t columns, std::uint16_t rows) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->shim) co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
+    co_return co_await guest->shim->resize(columns, rows);
+  }
+  Task<Result<>> clear_console_log(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->shim) co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
+    co_return co_await guest->shim->clear_log();
+  }
+
+  Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest || guest->state == State::absent) co_return fail(ErrorKind::not_found, fmt::format("no container '{}'", id));
+    if (!runs(guest->state)) co_return fail(ErrorKind::unavailable, "the container does not run");
+    co_return co_await serve_running(core_, guest);
+  }
+  Task<Result<std::unique_ptr<ByteStream>>> open_root(std::string rootfs, IdRange ids) override {
+    return serve_stopped(core_, std::move(rootfs), ids);
+  }
+  Task<Result<>> write_files(std::string rootfs, IdRange ids, std::vector<NewFile> files) override {
+    return write_new_files(core_, std::move(rootfs), ids, std::move(files));
   }
 
  private:

@@ -16,9 +16,10 @@
 namespace virga::compute {
 
 struct OciOptions {
-  std::string shim_program;  ///< path of virga-shim
-  std::string run_root;      ///< the runtime's own state goes here; made if missing; its parents must let other users pass (o+x)
-  std::string cgroup_tag;    ///< one word that tells this daemon's guests from those of another on the same host
+  std::string shim_program;   ///< path of virga-shim
+  std::string files_program;  ///< path of virga-files
+  std::string run_root;       ///< the runtime's own state goes here; made if missing; its parents must let other users pass (o+x)
+  std::string cgroup_tag;     ///< one word that tells this daemon's guests from those of another on the same host
   BlockingPool& pool;
   Executor executor;
   std::vector<std::string> runtimes = {"runc", "crun"};  ///< tried in this order: the first that runs a container is used

@@ -96,6 +96,7 @@ class OciDriverTest : public testing::Test {
   }
   Task<std::unique_ptr<Driver>> open(Executor executor, BlockingPool& pool) {
     OciOptions options{.shim_program = VIRGA_BIN_DIR "/virga-shim",
+                       .files_program = VIRGA_BIN_DIR "/virga-files",
                        .run_root = base_ + "/oci",
                        .cgroup_tag = tag_,
                        .pool = pool,

@@ -15,6 +15,7 @@
 #include "drivers/compute/qemu/guest.h"
 #include "io/file.h"
 #include "io/process.h"
+#include "io/stream.h"
 
 namespace virga::compute {
 namespace qemu_driver {
@@ -137,12 +138,14 @@ Task<Result<>> launch(CorePtr core, GuestPtr guest, const GuestSpec& spec) {
   co_return Result<>{};
 }
 
-class QemuDriver final : public Driver, public ExecOps {
+class QemuDriver final : public Driver, public ExecOps, public FileOps, public ConsoleOps {
  public:
   QemuDriver(CorePtr core, DriverInfo info) : core_(std::move(core)), info_(std::move(info)) {}
   ~QemuDriver() override { let_go(); }
   const DriverInfo& info() const noexcept override { return info_; }
   ExecOps* exec() noexcept override { return this; }
+  FileOps* files() noexcept override { return this; }
+  ConsoleOps* console() noexcept override { return this; }
   void on_event(std::function<void(GuestEvent)> handler) override { core_->handler = std::move(handler); }
 
   Result<LaunchPlan> plan(const GuestSpec& spec) const override {
@@ -333,6 +336,37 @@ class QemuDriver final : public Driver, public ExecOps {
     auto guest = core_->find(id);
     if (!guest) co_return fail(ErrorKind::not_found, fmt::format("no virtual machine '{}'", id));
     co_return co_await start_exec(guest, std::move(spec));
+  }
+
+  Task<Result<std::unique_ptr<ByteStream>>> open_console(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    VIRGA_CO_TRY(auto console, co_await io::open_console(guest->run_dir));
+    co_return io::make_stream(core_->options.executor, std::move(console));
+  }
+  Task<Result<>> resize_console(std::string /*id*/, std::uint16_t /*columns*/, std::uint16_t /*rows*/) override {
+    co_return fail(ErrorKind::unsupported, "a serial line has no size");
+  }
+  Task<Result<std::unique_ptr<ByteStream>>> open_screen(std::string id, Screen protocol) override {
+    auto guest = core_->find(id);
+    if (!guest) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    co_return co_await join_screen(guest, protocol, core_->options.executor);
+  }
+  Task<Result<std::string>> screenshot(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    co_return co_await take_screenshot(guest);
+  }
+  Task<Result<>> clear_console_log(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->shim) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    co_return co_await guest->shim->clear_log();
+  }
+
+  Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string id) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->lives()) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    co_return co_await serve_files(guest);
   }
 
  private:

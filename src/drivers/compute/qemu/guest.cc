@@ -144,7 +144,9 @@ void follow(const CorePtr& core, const GuestPtr& guest) {
   core->tasks.spawn("agent of " + guest->id, keep_agent(core, guest));
 }
 
-Task<Result<json::value>> command(GuestPtr guest, std::string name, json::object arguments, Milliseconds timeout) {
+namespace {
+
+Task<Result<>> wait_for_monitor(GuestPtr guest, Milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (guest->lives() && (!guest->monitor || !guest->monitor->connected())) {
     const auto left = std::chrono::duration_cast<Milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -154,7 +156,20 @@ Task<Result<json::value>> command(GuestPtr guest, std::string name, json::object
       co_return fail(ErrorKind::cancelled, "cancelled while waiting for QEMU's monitor");
   }
   if (!guest->lives()) co_return fail(ErrorKind::unavailable, fmt::format("virtual machine '{}' does not run", guest->id));
+  co_return Result<>{};
+}
+
+}  // namespace
+
+Task<Result<json::value>> command(GuestPtr guest, std::string name, json::object arguments, Milliseconds timeout) {
+  VIRGA_CO_CHECK(co_await wait_for_monitor(guest, timeout));
   co_return co_await guest->monitor->execute(std::move(name), std::move(arguments), timeout);
+}
+
+Task<Result<json::value>> command_with(GuestPtr guest, io::UniqueFd fd, std::string name, json::object arguments,
+                                       Milliseconds timeout) {
+  VIRGA_CO_CHECK(co_await wait_for_monitor(guest, timeout));
+  co_return co_await guest->monitor->execute_with(std::move(fd), std::move(name), std::move(arguments), timeout);
 }
 
 Task<Result<>> wait_for_agent(GuestPtr guest) {

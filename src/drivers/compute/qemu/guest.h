@@ -79,6 +79,9 @@ void follow(const CorePtr& core, const GuestPtr& guest);
 /// One command to QEMU. Errors: unavailable (it does not run, or its monitor is not connected).
 Task<Result<json::value>> command(GuestPtr guest, std::string name, json::object arguments = {},
                                   Milliseconds timeout = Milliseconds(10'000));
+/// The same with a descriptor that goes along.
+Task<Result<json::value>> command_with(GuestPtr guest, io::UniqueFd fd, std::string name, json::object arguments = {},
+                                       Milliseconds timeout = Milliseconds(10'000));
 /// Waits for the guest's agent: long for a guest that has just begun to boot. Errors: unavailable, with a hint.
 Task<Result<>> wait_for_agent(GuestPtr guest);
 
@@ -90,5 +93,10 @@ Result<> recall(Guest& guest, std::string_view text);
 Task<Result<GuestStats>> guest_stats(CorePtr core, GuestPtr guest);
 /// exec.cc
 Task<Result<std::unique_ptr<ExecSession>>> start_exec(GuestPtr guest, ExecSpec spec);
+/// screen.cc
+Task<Result<std::unique_ptr<ByteStream>>> join_screen(GuestPtr guest, ConsoleOps::Screen protocol, Executor executor);
+Task<Result<std::string>> take_screenshot(GuestPtr guest);
+/// files.cc
+Task<Result<std::unique_ptr<ByteStream>>> serve_files(GuestPtr guest);
 
 }  // namespace virga::compute::qemu_driver

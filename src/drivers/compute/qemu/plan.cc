@@ -113,8 +113,9 @@ void add_machine(Builder& b, const GuestSpec& spec) {
   if (is_uuid(spec.id)) b.add("-uuid", spec.id);
   // Nothing that is not used: each device costs start and boot time and is code that a guest can reach. The HPET stays under TCG,
   // where kernels calibrate their clocks faster with it.
-  std::string machine = fmt::format("q35,smm={},vmport=off,sata=off,smbus=off,i8042=off,usb=off,dump-guest-core=off,mem-merge=off",
-                                    secure ? "on" : "off");
+  // The keyboard controller is what firmware and boot loaders read a screen's keyboard from.
+  std::string machine = fmt::format("q35,smm={},vmport=off,sata=off,smbus=off,i8042={},usb=off,dump-guest-core=off,mem-merge=off",
+                                    secure ? "on" : "off", spec.direct_boot ? "off" : "on");
   if (b.host().kvm) machine += ",hpet=off";
   if (!spec.direct_boot) machine += ",pflash0=firmware,pflash1=variables";
   b.add("-machine", std::move(machine));
@@ -159,6 +160,17 @@ void add_small_devices(Builder& b) {
                      {"disable-legacy", "on"},
                      {"bus", "pcie.0"},
                      {"addr", b.next_slot()}});
+}
+
+/// A machine that boots by firmware may run anything, and its boot menu is on the screen. One that boots a kernel of ours directly
+/// has its text console; a screen would cost it memory and start time, and be code that it can reach. The servers listen nowhere:
+/// connections are handed to them (screen.cc).
+void add_screen(Builder& b) {
+  b.add("-spice", "port=0,disable-ticketing=on", "-vnc", "none");
+  b.json("-device", {{"driver", "virtio-vga"}, {"id", "screen"}, {"bus", "pcie.0"}, {"addr", b.next_slot()}});
+  b.json(
+      "-device",
+      {{"driver", "virtio-tablet-pci"}, {"id", "pointer"}, {"disable-legacy", "on"}, {"bus", "pcie.0"}, {"addr", b.next_slot()}});
 }
 
 /// The serial number under which the guest's /dev/disk/by-id shows a disk: at most 20 bytes.
@@ -262,6 +274,7 @@ Result<Plan> make_plan(const GuestSpec& spec, const Host& host) {
   add_boot(b, spec);
   for (std::size_t n = 0; n < spec.disks.size(); ++n) add_disk(b, spec.disks[n], n);
   for (std::size_t n = 0; n < spec.nics.size(); ++n) add_nic(b, spec.nics[n], n);
+  if (!spec.direct_boot) add_screen(b);
   return b.take();
 }
 

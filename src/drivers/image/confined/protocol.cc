@@ -43,7 +43,10 @@ json::object to_json_value(const Metadata& m) {
     templates.emplace(path, json::object{{"when", to_json(t.when)},
                                          {"create_only", t.create_only},
                                          {"template", t.template_file},
-                                         {"properties", to_json(t.properties)}});
+                                         {"properties", to_json(t.properties)},
+                                         {"uid", t.uid},
+                                         {"gid", t.gid},
+                                         {"mode", t.mode}});
   return {{"architecture", m.architecture},
           {"creation_date", m.creation_date},
           {"expiry_date", m.expiry_date},
@@ -67,6 +70,9 @@ Result<Metadata> from_json_value(const json::object& object) {
     VIRGA_TRY(one.create_only, t.boolean("create_only"));
     VIRGA_TRY(one.template_file, t.string("template"));
     VIRGA_TRY(one.properties, t.string_map("properties"));
+    VIRGA_TRY(one.uid, t.string("uid"));
+    VIRGA_TRY(one.gid, t.string("gid"));
+    VIRGA_TRY(one.mode, t.string("mode"));
     m.templates.emplace(path, std::move(one));
   }
   VIRGA_CHECK(check(m));
@@ -133,6 +139,7 @@ Result<> check(const Metadata& m) {
       return invalid("templates", "metadata.yaml: a template's file must be a plain name below templates/");
     if (t.when.size() > 16) return invalid("templates", "metadata.yaml: a template's 'when' is too long");
     for (const auto& w : t.when) VIRGA_CHECK(check_text("templates", w, 64));
+    for (const auto* number : {&t.uid, &t.gid, &t.mode}) VIRGA_CHECK(check_text("templates", *number, 16));
     VIRGA_CHECK(check_map("templates", t.properties));
   }
   return {};

@@ -135,6 +135,16 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
       return fail(ErrorKind::not_found, fmt::format("image '{}' is not in this pool", fingerprint));
     return layout_.image(fingerprint);
   }
+  /// What the reader of images has unpacked: plain files, of which it has bounded number and size.
+  Result<std::map<std::string, std::string>> templates(const std::string& fingerprint) const override {
+    VIRGA_TRY(const auto image, path(fingerprint));
+    const auto directory = image + "/templates";
+    std::map<std::string, std::string> out;
+    for (const auto& name : io::list_directory(directory).value_or(std::vector<std::string>())) {
+      VIRGA_TRY(out[name], io::read_file(directory + "/" + name, 1u << 20));
+    }
+    return out;
+  }
 
  private:
   struct Image {

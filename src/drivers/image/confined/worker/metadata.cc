@@ -46,6 +46,9 @@ Result<Metadata> decode(std::string_view yaml) {
     VIRGA_TRY(one.create_only, parse_bool(create_only));
     VIRGA_TRY(one.template_file, t.string("template"));
     VIRGA_TRY(one.properties, t.string_map("properties"));
+    VIRGA_TRY(one.uid, t.string("uid"));
+    VIRGA_TRY(one.gid, t.string("gid"));
+    VIRGA_TRY(one.mode, t.string("mode"));
     m.templates.emplace(path, std::move(one));
   }
   return m;
