@@ -131,6 +131,8 @@ class Images {
   /// Unpacks the image into the pool unless it is there; calls at the same time share the work. Errors: not_found, invalid,
   /// unavailable.
   Task<Result<>> ensure_unpacked(storage::Driver& pool, std::string fingerprint);
+  /// The image's own metadata, which tells of its templates. Errors: not_found, invalid, timeout.
+  Task<Result<image::Metadata>> metadata_of(std::string fingerprint);
   /// Notes in memory and, now and then, in the store that an instance was made from it.
   void used(const std::string& project, const std::string& fingerprint);
 

@@ -39,6 +39,16 @@ Task<Result<>> Images::ensure_unpacked(storage::Driver& pool, std::string finger
   }
 }
 
+Task<Result<image::Metadata>> Images::metadata_of(std::string fingerprint) {
+  auto& impl = *impl_;
+  const auto image = impl.any(fingerprint);
+  if (!image) co_return fail(ErrorKind::not_found, fmt::format("no image '{}'", fingerprint));
+  auto& files = impl.parts.files;
+  VIRGA_CO_TRY(auto inspection, co_await impl.parts.reader.inspect(files.metadata_path(fingerprint),
+                                                                   image->split ? files.rootfs_path(fingerprint) : std::string()));
+  co_return std::move(inspection.metadata);
+}
+
 Task<> Images::Impl::unpack(storage::Driver& pool, std::string fingerprint, std::shared_ptr<Unpacking> job) {
   auto* ops = pool.images();
   auto done = co_await unpack_staged(*ops, fingerprint);

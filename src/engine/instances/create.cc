@@ -44,6 +44,13 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
                        co_return co_await parts.images.ensure_unpacked(*storage, instance->image);
                      },
                      {}});
+  auto templates = std::make_shared<Transaction>();
+  p.steps.push_back({"metadata",
+                     [this, instance, templates]() -> Task<Result<>> {
+                       *templates = {};
+                       co_return co_await remember_metadata(*instance, *templates);
+                     },
+                     {}});
   p.steps.push_back({"volume",
                      [this, instance]() -> Task<Result<>> {
                        VIRGA_CO_TRY(auto* storage, storage_of(*instance));
@@ -66,8 +73,8 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
                        co_return Result<>{};
                      },
                      {}});
-  p.outcome = [this, instance]() -> Result<Transaction> {
-    Transaction t;
+  p.outcome = [this, instance, templates]() -> Result<Transaction> {
+    Transaction t = *templates;
     t.expect(document_key(instance->project, instance->name), 0);
     t.put(document_key(instance->project, instance->name), json::serialize(encode(*instance)));
     put_addresses(*instance, t);
@@ -124,6 +131,7 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   instance.config["volatile.base_image"] = image->fingerprint;
   instance.config["volatile.uuid"] = instance.uuid;
   instance.config["volatile.last_state.power"] = "STOPPED";
+  instance.config["volatile.apply_template"] = "create";
   expand(instance, profiles);
   VIRGA_CO_CHECK(check(instance));
   VIRGA_CO_CHECK(self->parts.projects.policy().check(instance));
@@ -225,6 +233,10 @@ void Instances::Impl::register_procedures() {
                                 };
                                 return p;
                               }));
+  parts.journal.register_kind("instance-files", with_instance([this](std::string id, Ptr i, const json::object&) {
+                                // Started since: the mount is the guest's.
+                                return power_of(*i) == "RUNNING" ? Procedure{} : files_procedure(std::move(id), i, nullptr);
+                              }));
   parts.journal.register_kind("instance-delete", with_instance([this](std::string id, Ptr i, const json::object&) {
                                 auto p = remove_procedure(std::move(id), i);
                                 p.recovered = [this, i] {
@@ -240,6 +252,7 @@ void Instances::Impl::register_procedures() {
                                 p.recovered = [this, i, new_name] {
                                   Instance changed = *i;
                                   changed.name = new_name;
+                                  changed.config.try_emplace("volatile.apply_template", "rename");
                                   erase(i->project, i->name);
                                   put(std::move(changed));
                                   parts.networks.renamed(i->uuid, new_name);

@@ -7,6 +7,7 @@
 
 #include "engine/events/events.h"
 #include "engine/instances/impl.h"
+#include "engine/instances/window.h"
 
 namespace virga::engine {
 namespace {
@@ -87,18 +88,6 @@ Task<> discard(Conversation& c, Stream stream) {
   c.changed.notify();
 }
 
-Result<std::uint16_t> dimension(const json::object& args, std::string_view name) {
-  const auto* v = args.if_contains(name);
-  if (v == nullptr) return fail(ErrorKind::invalid, "missing size");
-  if (v->is_int64()) {
-    if (v->get_int64() < 1 || v->get_int64() > 10'000) return fail(ErrorKind::invalid, "size out of range");
-    return static_cast<std::uint16_t>(v->get_int64());
-  }
-  if (!v->is_string()) return fail(ErrorKind::invalid, "size is not a number");
-  VIRGA_TRY(auto n, parse_integer(std::string_view(v->get_string()), 1, 10'000));
-  return static_cast<std::uint16_t>(n);
-}
-
 /// Wrong control messages are dropped: they come from a client that may say what it likes.
 Task<> obey(Conversation& c, const std::string& text, bool interactive) {
   auto object = parse_json_object(text);
@@ -109,11 +98,8 @@ Task<> obey(Conversation& c, const std::string& text, bool interactive) {
   if (*command == "signal") {
     auto number = f.integer("signal");
     if (number && *number >= 1 && *number <= 64) (void)co_await c.session->signal(static_cast<int>(*number));
-  } else if (*command == "window-resize" && interactive) {
-    auto args = f.object("args");
-    if (!args) co_return;
-    auto width = dimension(*args, "width"), height = dimension(*args, "height");
-    if (width && height) (void)co_await c.session->resize(*width, *height);
+  } else if (interactive) {
+    if (auto size = parse_window_resize(text)) (void)co_await c.session->resize(size->columns, size->rows);
   }
 }
 

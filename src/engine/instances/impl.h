@@ -67,6 +67,7 @@ struct Instances::Impl {
   std::unordered_map<std::string, int> quick_reboots;          // uuid to how many in a row
   std::function<void(const Instance&, const std::string&)> on_autostart;
   bool resumed = false;  // events of guests count from here on
+  std::unordered_multimap<std::string, std::weak_ptr<ByteStream>> file_sessions;  // by uuid: of guests that do not run
   bool stopping = false;
 
   // --- memory (load.cc)
@@ -98,6 +99,7 @@ struct Instances::Impl {
   Procedure rename_procedure(std::string id, Ptr instance, std::string new_name);
   Procedure remove_procedure(std::string id, Ptr instance);
   Procedure publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing);
+  Procedure files_procedure(std::string id, Ptr instance, std::shared_ptr<ByteStream>* opened);
   void register_procedures();
 
   // --- changes (update.cc)
@@ -133,6 +135,17 @@ struct Instances::Impl {
   Task<Result<>> detach_root(Ptr instance);
   Task<Result<>> attach_and_create(Ptr instance);
   Task<Result<>> remove_guest(Ptr instance);
+
+  // --- files (files.cc)
+  Task<Result<std::shared_ptr<ByteStream>>> open_stopped(Ptr instance);
+  void end_file_sessions(const std::string& uuid);
+
+  // --- consoles (console.cc)
+  std::unordered_multimap<std::string, std::string> consoles;  // operations of open consoles, by uuid
+
+  // --- metadata and templates (metadata.cc, templates.cc)
+  Task<Result<>> remember_metadata(const Instance& instance, Transaction& t);
+  Task<Result<>> apply_templates(Ptr instance, std::string trigger, std::string root);
 
   // --- NICs (nics.cc)
   Result<> reserve_addresses(Instance& instance);  // fills volatile.<device>.hwaddr; taken back by networks.forget()

@@ -5,6 +5,7 @@
 
 #include "engine/events/events.h"
 #include "engine/instances/impl.h"
+#include "engine/instances/metadata_document.h"
 #include "engine/networks/service.h"
 #include "model/name.h"
 
@@ -41,6 +42,7 @@ Procedure Instances::Impl::remove_procedure(std::string id, Ptr instance) {
   p.outcome = [this, instance]() -> Result<Transaction> {
     Transaction t;
     t.erase(document_key(instance->project, instance->name));
+    t.erase(metadata_key(instance->uuid));
     parts.networks.erase(t, instance->uuid);
     return t;
   };
@@ -80,7 +82,9 @@ Procedure Instances::Impl::rename_procedure(std::string id, Ptr instance, std::s
   p.on_recovery = OnRecovery::finish;
   auto renamed = std::make_shared<Instance>(*instance);
   renamed->name = new_name;
+  renamed->config.try_emplace("volatile.apply_template", "rename");  // one that was just made is still to get those of its creation
   auto move_volume = [this](Ptr from, Ptr to) -> Task<Result<>> {
+    end_file_sessions(from->uuid);
     VIRGA_CO_TRY(auto* storage, storage_of(*from));
     VIRGA_CO_CHECK(co_await storage->detach(volume_id(*from)));
     co_return co_await storage->rename(volume_id(*from), volume_id(*to));
@@ -126,6 +130,7 @@ Result<OperationPtr> Instances::rename(const Caller& caller, const std::string& 
                          if (!done) co_return fail(std::move(done).error().wrap(fmt::format("rename instance '{}'", name)));
                          Instance changed = *current;
                          changed.name = new_name;
+                         changed.config.try_emplace("volatile.apply_template", "rename");
                          self->erase(project, name);
                          auto snapshot = self->put(std::move(changed));
                          self->parts.networks.renamed(snapshot->uuid, new_name);

@@ -1,8 +1,8 @@
 // Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
 // drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc; load.cc is what happens when the daemon
-// starts; spec.cc turns an instance into what drivers take (pure).
+// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc files.cc; load.cc is what happens when the
+// daemon starts; spec.cc turns an instance into what drivers take (pure).
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/byte_stream.h"
 #include "base/clock.h"
 #include "base/task.h"
 #include "drivers/compute/driver.h"
@@ -85,6 +86,14 @@ struct ExecRequest {
   std::uint16_t height = 0;
 };
 
+struct ConsoleRequest {
+  bool vga = false;
+  std::string protocol = "spice";  ///< of a screen: "spice" or "vnc"
+  bool force = false;              ///< ends the consoles that others have open
+  std::uint16_t width = 0;
+  std::uint16_t height = 0;
+};
+
 struct InstanceState {
   InstanceStatus status = InstanceStatus::stopped;
   pid_t pid = 0;
@@ -155,6 +164,23 @@ class Instances {
   /// Makes an image of a stopped instance; see engine/instances/publish.h.
   Result<OperationPtr> publish(const Caller& caller, const std::string& project, const std::string& name, PublishInstance request);
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
+  Result<OperationPtr> console(const Caller& caller, const std::string& project, const std::string& name, ConsoleRequest request);
+  Task<Result<>> clear_console_log(Caller caller, std::string project, std::string name);
+  /// A PNG image. Errors: unsupported (it has no screen), invalid (it does not run).
+  Task<Result<std::string>> screenshot(std::string project, std::string name);
+  /// What its image told of it and the user may have changed, in the API's form; and the templates of files that are rendered into
+  /// its root. Errors: not_found, invalid, conflict.
+  Task<Result<json::object>> metadata(std::string project, std::string name);
+  Task<Result<>> set_metadata(Caller caller, std::string project, std::string name, json::object metadata);
+  Task<Result<std::vector<std::string>>> templates(std::string project, std::string name);
+  Task<Result<std::string>> read_template(std::string project, std::string name, std::string file);
+  Task<Result<>> write_template(Caller caller, std::string project, std::string name, std::string file, std::string text);
+  Task<Result<>> remove_template(Caller caller, std::string project, std::string name, std::string file);
+  /// The files of a guest, by SFTP; of one that does not run, too, where its kind allows it. The stream ends when the guest's root
+  /// changes hands (it starts, stops, is renamed or deleted). Errors: not_found, busy, unavailable, unsupported.
+  Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string project, std::string name);
+  /// Tells who listens what was done to a file: action is "pushed", "retrieved" or "deleted".
+  void file_event(const Caller& caller, const Instance& instance, const std::string& action, const std::string& path);
 
   /// Called when an instance was to start with the host: the reason why it could not, or an empty one.
   void on_autostart(std::function<void(const Instance&, const std::string& error)> call);

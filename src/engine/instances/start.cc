@@ -10,6 +10,7 @@ namespace {
 /// What a start changes in the document.
 void mark_started(Instance& instance, WallTime now) {
   instance.config["volatile.last_state.power"] = "RUNNING";
+  instance.config.erase("volatile.apply_template");
   instance.last_used_at = now;
   for (const auto& nic : nics_of(instance))
     instance.config["volatile." + nic.device + ".host_name"] = Networks::host_interface(instance.uuid, nic.device);

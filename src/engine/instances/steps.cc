@@ -44,6 +44,7 @@ Task<Result<>> Instances::Impl::detach_root(Ptr instance) {
 }
 
 Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
+  end_file_sessions(instance->uuid);  // two mounts of one root would not see each other's changes
   VIRGA_CO_TRY(auto* storage, storage_of(*instance));
   std::optional<storage::IdShift> shift;
   if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
@@ -61,6 +62,9 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
   }
   if (instance->type == InstanceType::container) {
     spec.rootfs = attached->path;
+    auto trigger = instance->config.find("volatile.apply_template");
+    auto applied = co_await apply_templates(instance, trigger == instance->config.end() ? "" : trigger->second, attached->path);
+    if (!applied) co_return fail(std::move(applied).error().wrap("apply the templates"));
   } else {
     compute::Disk disk;
     disk.device = root_disk(instance->expanded_devices).value().first;
@@ -85,6 +89,7 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
 }
 
 Task<Result<>> Instances::Impl::remove_guest(Ptr instance) {
+  end_file_sessions(instance->uuid);
   co_return co_await driver(instance->type).remove(instance->uuid);
 }
 

@@ -145,7 +145,11 @@ Task<Result<std::unique_ptr<Channel>>> Operation::wait_channel(std::string name,
   while (true) {
     auto it = state_->channels.find(name);
     if (it == state_->channels.end()) co_return fail(ErrorKind::not_found, "operation has no channel '" + name + "'");
-    if (it->second.waiting) co_return std::move(it->second.waiting);
+    if (!it->second.waiting.empty()) {
+      auto channel = std::move(it->second.waiting.front());
+      it->second.waiting.pop_front();
+      co_return channel;
+    }
     const auto left = std::chrono::duration_cast<Milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left <= Milliseconds(0)) co_return fail(ErrorKind::timeout, "no client connected to channel '" + name + "' in time");
     co_await state_->channels_changed.wait_for(left);

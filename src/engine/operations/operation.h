@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -21,7 +22,7 @@ struct ChannelSlot {
   std::string secret;  ///< empty once it was used
   std::chrono::steady_clock::time_point expires;
   bool connected = false;
-  std::unique_ptr<Channel> waiting;  ///< connected, and the body has not taken it yet
+  std::deque<std::unique_ptr<Channel>> waiting;  ///< connected, and the body has not taken them yet: one, or some
 };
 
 struct Operation::State {
@@ -55,7 +56,7 @@ struct Operation::State {
   void drop_channels() {
     for (auto& [name, slot] : channels) {
       slot.secret.clear();
-      slot.waiting.reset();
+      slot.waiting.clear();
     }
     channels_changed.notify();
   }

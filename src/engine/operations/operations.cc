@@ -320,9 +320,12 @@ Task<Result<>> Operations::connect(std::string id, std::string secret, std::uniq
   if (!may_connect(id, secret, caller)) co_return no_operation(id);
   auto* found = slot_of(op->state_->channels, secret);
   auto loan = std::make_shared<Loan>(state->executor);
-  found->secret.clear();
+  const bool again = op->spec().many_connections;
+  if (!again) found->secret.clear();
+  if (again) found->expires = SteadyTime::max();  // for who has proved to know it
+  if (found->waiting.size() >= 16) co_return no_operation(id);
   found->connected = true;
-  found->waiting = std::make_unique<LentChannel>(std::move(channel), loan);
+  found->waiting.push_back(std::make_unique<LentChannel>(std::move(channel), loan));
   op->state_->channels_changed.notify();
   op.reset();
   while (!loan->ended) {

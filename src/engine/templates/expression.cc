@@ -1,0 +1,244 @@
+#include "engine/templates/expression.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/units.h"
+
+namespace virga::engine::templates {
+
+Result<Value> Expression::disjunction() {
+  VIRGA_TRY(auto value, conjunction());
+  while (keyword("or") || sign("||")) {
+    ++at_;
+    VIRGA_TRY(auto other, conjunction());
+    if (!value.truth()) value = std::move(other);
+  }
+  return value;
+}
+
+Result<Value> Expression::conjunction() {
+  VIRGA_TRY(auto value, negation());
+  while (keyword("and") || sign("&&")) {
+    ++at_;
+    VIRGA_TRY(auto other, negation());
+    if (value.truth()) value = std::move(other);
+  }
+  return value;
+}
+
+Result<Value> Expression::negation() {
+  VIRGA_CHECK(budget_.step());
+  if (!keyword("not") && !sign("!")) return comparison();
+  if (--budget_.depth < 0) return error("the expression is nested too deeply");
+  ++at_;
+  VIRGA_TRY(auto value, negation());
+  ++budget_.depth;
+  return Value(!value.truth());
+}
+
+namespace {
+
+Result<bool> holds(const Value& a, std::string_view sign, const Value& b) {
+  if (sign == "==") return a == b;
+  if (sign == "!=" || sign == "<>") return !(a == b);
+  int order = 0;
+  if (a.get<std::int64_t>() != nullptr || b.get<std::int64_t>() != nullptr) {
+    VIRGA_TRY(auto x, parse_integer(a.text(), INT64_MIN, INT64_MAX));
+    VIRGA_TRY(auto y, parse_integer(b.text(), INT64_MIN, INT64_MAX));
+    order = x < y ? -1 : x > y ? 1 : 0;
+  } else {
+    order = a.text().compare(b.text());
+  }
+  return sign == "<" ? order < 0 : sign == ">" ? order > 0 : sign == "<=" ? order <= 0 : order >= 0;
+}
+
+bool contains(const Value& in, const Value& what) {
+  if (auto* list = in.list()) return std::find(list->begin(), list->end(), what) != list->end();
+  if (auto* map = in.map()) return map->contains(what.text());
+  return in.get<std::string>() != nullptr && in.text().find(what.text()) != std::string::npos;
+}
+
+}  // namespace
+
+Result<Value> Expression::comparison() {
+  VIRGA_TRY(auto value, filtered());
+  if (keyword("in")) {
+    ++at_;
+    VIRGA_TRY(auto in, filtered());
+    return Value(contains(in, value));
+  }
+  if (word().kind != Word::Kind::sign) return value;
+  const auto s = word().value;
+  if (s != "==" && s != "!=" && s != "<>" && s != "<" && s != ">" && s != "<=" && s != ">=") return value;
+  ++at_;
+  VIRGA_TRY(auto other, filtered());
+  auto result = holds(value, s, other);
+  if (!result) return error("these two cannot be compared");
+  return Value(*result);
+}
+
+Result<Value> Expression::filtered() {
+  VIRGA_TRY(auto value, primary());
+  while (sign("|")) {
+    VIRGA_CHECK(budget_.step());
+    ++at_;
+    if (word().kind != Word::Kind::name) return error("a filter's name must follow '|'");
+    const auto name = words_[at_++].value;
+    Value argument;
+    if (sign(":")) {
+      ++at_;
+      VIRGA_TRY(argument, primary());
+    }
+    VIRGA_TRY(value, filter(value, name, argument));
+  }
+  return value;
+}
+
+Result<Value> Expression::filter(const Value& value, const std::string& name, const Value& argument) {
+  auto text = value.text();
+  VIRGA_CHECK(budget_.step(1 + text.size() / 64));
+  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  auto upper = [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; };
+  if (name == "default") return value.truth() ? value : argument;
+  if (name == "default_if_none") return value.empty() ? argument : value;
+  if (name == "safe") return value;
+  if (name == "lower" || name == "upper") {
+    for (auto& c : text) c = name == "lower" ? lower(c) : upper(c);
+    return Value(std::move(text));
+  }
+  if (name == "capfirst") {
+    if (!text.empty()) text[0] = upper(text[0]);
+    return Value(std::move(text));
+  }
+  if (name == "length") {
+    const auto n = value.list() != nullptr ? value.list()->size() : value.map() != nullptr ? value.map()->size() : text.size();
+    return Value(static_cast<std::int64_t>(n));
+  }
+  if (name == "integer") return Value(parse_integer(text, INT64_MIN, INT64_MAX).value_or(0));
+  if (name == "cut") {
+    const auto what = argument.text();
+    for (std::size_t at = 0; !what.empty() && (at = text.find(what, at)) != std::string::npos;) text.erase(at, what.size());
+    return Value(std::move(text));
+  }
+  if (name == "join") {
+    std::string out;
+    if (auto* list = value.list())
+      for (const auto& item : *list) {
+        VIRGA_CHECK(budget_.step(1 + item.text().size() / 64 + argument.text().size() / 64));
+        out += (out.empty() ? "" : argument.text()) + item.text();
+      }
+    return Value(std::move(out));
+  }
+  if (name == "split") {
+    List out;
+    const auto by = argument.text();
+    if (by.empty()) return error("'split' needs a text to split at");
+    for (std::size_t at = 0;;) {
+      VIRGA_CHECK(budget_.step());
+      const auto end = text.find(by, at);
+      out.push_back(text.substr(at, end == std::string::npos ? end : end - at));
+      if (end == std::string::npos) break;
+      at = end + by.size();
+    }
+    return Value(std::move(out));
+  }
+  if (name == "first" || name == "last") {
+    auto* list = value.list();
+    if (list == nullptr || list->empty()) return Value();
+    return name == "first" ? list->front() : list->back();
+  }
+  return error(fmt::format("unknown filter '{}'", name));
+}
+
+Result<Value> Expression::primary() {
+  VIRGA_CHECK(budget_.step());
+  const auto& w = words_[at_];
+  switch (w.kind) {
+    case Word::Kind::text:
+      ++at_;
+      return Value(w.value);
+    case Word::Kind::number:
+      ++at_;
+      return Value(parse_integer(w.value, 0, INT64_MAX).value_or(0));
+    case Word::Kind::name:
+      ++at_;
+      if (w.value == "true" || w.value == "True") return Value(true);
+      if (w.value == "false" || w.value == "False") return Value(false);
+      if (w.value == "nil" || w.value == "None" || w.value == "null") return Value();
+      return sign("(") ? call(w.value) : variable(w.value);
+    case Word::Kind::sign:
+      if (w.value == "(") {
+        if (--budget_.depth < 0) return error("the expression is nested too deeply");
+        ++at_;
+        VIRGA_TRY(auto value, disjunction());
+        ++budget_.depth;
+        if (!sign(")")) return error("')' is missing");
+        ++at_;
+        return value;
+      }
+      return error(fmt::format("'{}' cannot stand here", w.value));
+    case Word::Kind::end:
+      break;
+  }
+  return error("something is missing");
+}
+
+Result<Value> Expression::variable(const std::string& name) {
+  Value value;
+  if (auto local = scope_.locals.find(name); local != scope_.locals.end()) {
+    value = local->second;
+  } else if (auto found = scope_.context.variables.find(name); found != scope_.context.variables.end()) {
+    value = found->second;
+  }
+  while (sign(".") || sign("[")) {
+    VIRGA_CHECK(budget_.step());
+    const bool brackets = sign("[");
+    ++at_;
+    Value key;
+    if (brackets) {
+      if (--budget_.depth < 0) return error("the expression is nested too deeply");
+      VIRGA_TRY(key, disjunction());
+      ++budget_.depth;
+      if (!sign("]")) return error("']' is missing");
+      ++at_;
+    } else {
+      if (word().kind != Word::Kind::name && word().kind != Word::Kind::number) return error("a name must follow '.'");
+      key = words_[at_++].value;
+    }
+    Value next;
+    if (auto* map = value.map()) {
+      if (auto it = map->find(key.text()); it != map->end()) next = it->second;
+    } else if (auto* list = value.list()) {
+      auto index = parse_integer(key.text(), 0, static_cast<std::int64_t>(list->size()) - 1);
+      if (index) next = (*list)[static_cast<std::size_t>(*index)];
+    }
+    value = std::move(next);
+  }
+  if (auto* text = value.get<std::string>()) VIRGA_CHECK(budget_.step(text->size() / 64));
+  return value;
+}
+
+Result<Value> Expression::call(const std::string& name) {
+  auto function = scope_.context.functions.find(name);
+  if (function == scope_.context.functions.end()) return error(fmt::format("unknown function '{}'", name));
+  List arguments;
+  ++at_;
+  while (!sign(")")) {
+    if (arguments.size() == 8) return error("too many arguments");
+    if (--budget_.depth < 0) return error("the expression is nested too deeply");
+    VIRGA_TRY(auto argument, disjunction());
+    ++budget_.depth;
+    arguments.push_back(std::move(argument));
+    if (sign(",")) {
+      ++at_;
+    } else if (!sign(")")) {
+      return error("')' is missing");
+    }
+  }
+  ++at_;
+  return function->second(arguments);
+}
+
+}  // namespace virga::engine::templates
