@@ -49,6 +49,9 @@ struct Api::Impl {
     add_event_routes(router);
     add_instance_routes(router);
     add_instance_log_routes(router);
+    add_console_routes(router);
+    add_file_routes(router);
+    add_instance_metadata_routes(router);
     add_image_routes(router);
     add_image_alias_routes(router);
     add_profile_routes(router);

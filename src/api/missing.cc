@@ -27,14 +27,10 @@ void add_missing_routes(Router& router) {
                               "/1.0/instances/{name}/backups",
                               "/1.0/instances/{name}/bitmaps",
                               "/1.0/instances/{name}/debug",
-                              "/1.0/instances/{name}/files",
-
-                              "/1.0/instances/{name}/metadata",
                               "/1.0/instances/{name}/nbd",
                               "/1.0/instances/{name}/nvram",
                               "/1.0/instances/{name}/port-forward",
                               "/1.0/instances/{name}/rebuild",
-                              "/1.0/instances/{name}/sftp",
                               "/1.0/instances/{name}/snapshots",
                               "/1.0/networks/{name}/forwards",
                               "/1.0/networks/{name}/load-balancers",
@@ -53,8 +49,6 @@ void add_missing_routes(Router& router) {
   // Methods of paths that are there.
   using http::Method;
   router.add(Method::put, "/1.0/instances", {not_yet});
-  router.add(Method::post, "/1.0/instances/{name}/console", {not_yet});
-  router.add(Method::del, "/1.0/instances/{name}/console", {not_yet});
   router.add(Method::del, "/1.0/instances/{name}/logs/{file}", {not_yet});
   router.add(Method::post, "/1.0/images/{fingerprint}/export", {not_yet});
   router.add(Method::post, "/1.0/storage-pools/{name}/volumes", {not_yet});

@@ -12,6 +12,9 @@
 #include "wire/http/files.h"
 
 namespace virga::api {
+
+Task<Result<http::Response>> send_screenshot(Context& c);  // console_routes.cc
+
 namespace {
 
 using http::Response;
@@ -53,6 +56,7 @@ Task<Result<Response>> get(Context& c) {
 
 Task<Result<Response>> console(Context& c) {
   VIRGA_CO_TRY(auto instance, find(c));
+  if (c.query("type") == "vga") co_return co_await send_screenshot(c);
   auto response = co_await send_log(c, c.services.instances.log_directory(*instance) + "/console.log");
   if (!response && response.error().kind() == ErrorKind::not_found)
     co_return fail(ErrorKind::not_found, fmt::format("the console of instance '{}' has said nothing yet", instance->name));
