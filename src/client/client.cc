@@ -71,6 +71,10 @@ Task<Result<std::unique_ptr<http::WebSocket>>> Client::websocket(std::string tar
   return http_.websocket(std::move(target));
 }
 
+Task<Result<std::unique_ptr<ByteStream>>> Client::upgrade(std::string target, std::string protocol) {
+  return http_.upgrade(std::move(target), std::move(protocol));
+}
+
 Task<> Client::watch(std::string operation, OperationWatcher watcher) {
   http::Client second(endpoint_);
   while (co_await sleep_for(watch_interval)) {

@@ -49,6 +49,8 @@ class Client {
   /// The answer as it came, whatever its status.
   Task<Result<http::ClientResponse>> raw(std::string method, std::string target, std::string body);
   Task<Result<std::unique_ptr<http::WebSocket>>> websocket(std::string target);
+  /// A connection of its own that becomes a plain stream of bytes of that protocol.
+  Task<Result<std::unique_ptr<ByteStream>>> upgrade(std::string target, std::string protocol);
 
   /// Waits until the operation has ended and returns it as it is then; look at outcome(). `watcher`, where given, sees it about
   /// five times a second meanwhile. Errors: those of call(); cancelled (the waiting was, the operation goes on).

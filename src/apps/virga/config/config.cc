@@ -3,6 +3,7 @@
 
 #include "apps/virga/commands.h"
 #include "apps/virga/config/devices.h"
+#include "apps/virga/config/metadata.h"
 #include "apps/virga/config/trust.h"
 #include "apps/virga/instances/instances.h"
 #include "apps/virga/values.h"
@@ -154,6 +155,8 @@ Command config_command() {
        .most = 1,
        .run = edit},
       instance_device_command(),
+      instance_metadata_command(),
+      instance_template_command(),
       trust_command(),
   };
   return group;

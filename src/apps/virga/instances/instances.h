@@ -15,6 +15,8 @@ Command list_command();
 Command info_command();
 Command exec_command();
 Command shell_command();
+Command console_command();
+Command screenshot_command();
 Command start_command();
 Command stop_command();
 Command restart_command();
