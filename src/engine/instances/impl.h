@@ -66,7 +66,7 @@ struct Instances::Impl {
   std::unordered_map<std::string, std::string> patient_stops;  // uuid to the operation that waits for a clean shutdown
   std::unordered_map<std::string, int> quick_reboots;          // uuid to how many in a row
   std::function<void(const Instance&, const std::string&)> on_autostart;
-  bool resumed = false;  // events of guests count from here on
+  bool resumed = false;                                                           // events of guests count from here on
   std::unordered_multimap<std::string, std::weak_ptr<ByteStream>> file_sessions;  // by uuid: of guests that do not run
   bool stopping = false;
 
