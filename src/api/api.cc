@@ -25,8 +25,8 @@ http::Response closing(http::Response response) {
 }
 
 bool is_of_the_server(const std::vector<std::string>& path) {
-  static constexpr std::array<std::string_view, 7> nouns = {"certificates", "metadata",  "networks",     "operations",
-                                                            "projects",     "resources", "storage-pools"};
+  static constexpr std::array<std::string_view, 9> nouns = {"certificates", "metadata",  "metrics",       "networks", "operations",
+                                                            "projects",     "resources", "storage-pools", "warnings"};
   return path.size() < 2 || std::find(nouns.begin(), nouns.end(), path[1]) != nouns.end();
 }
 

@@ -98,6 +98,8 @@ TEST_F(Restricted, AnotherProjectLooksLikeOneThatDoesNotExist) {
       {"GET", "/1.0/storage-pools/default/volumes"},
       {"GET", "/1.0/operations"},
       {"GET", "/1.0/events"},
+      {"GET", "/1.0/metrics"},
+      {"GET", "/1.0/warnings"},
       {"GET", "/1.0/storage-pools/default/volumes/container/secret"}};
   for (const auto& [method, target] : requests) {
     const std::string url = target;
@@ -109,6 +111,39 @@ TEST_F(Restricted, AnotherProjectLooksLikeOneThatDoesNotExist) {
     EXPECT_EQ(there.status, 404) << method << " " << target << ": " << there.raw.body;
     EXPECT_EQ(replaced(there.raw.body, "'b'", "'z'"), nowhere.raw.body) << method << " " << target;
   }
+}
+
+TEST_F(Restricted, MetricsAndWarningsAreThoseOfTheOwnProjects) {
+  for (const auto* name : {"a", "b"}) {
+    const auto instance = std::string(name) == "a" ? "mine" : "secret";
+    EXPECT_EQ(change("PUT", fmt::format("/1.0/instances/{}/state?project={}", instance, name), R"({"action":"start"})"), "");
+  }
+  loop.call([&] {
+    engine->warnings.raise(WarningType::instance_autostart_failure, {"a", "/1.0/instances/mine?project=a"}, "about a");
+    engine->warnings.raise(WarningType::instance_autostart_failure, {"b", "/1.0/instances/secret?project=b"}, "about b");
+    engine->warnings.raise(WarningType::firewall_repaired, {}, "about the server");
+  });
+  std::vector<std::string> all;
+  for (int i = 0; i < 500 && all.size() < 3; ++i) {
+    all.clear();
+    for (const auto& url : get("/1.0/warnings").metadata().as_array()) all.emplace_back(url.as_string());
+  }
+  ASSERT_EQ(all.size(), 3u);
+  const auto mine = as(client, "GET", "/1.0/warnings?recursion=1");
+  ASSERT_EQ(mine.metadata().as_array().size(), 1u) << mine.raw.body;
+  EXPECT_EQ(mine.metadata().as_array().at(0).at("last_message").as_string(), "about a");
+  int found = 0;
+  for (const auto& url : all) {
+    found += as(client, "GET", url).status == 200 ? 1 : 0;
+    EXPECT_EQ(as(client, "DELETE", url).status, 403);
+    EXPECT_EQ(as(client, "PUT", url, R"({"status":"acknowledged"})").status, 403);
+  }
+  EXPECT_EQ(found, 1);
+  const auto metrics = as(client, "GET", "/1.0/metrics");
+  EXPECT_NE(metrics.raw.body.find("name=\"mine\""), std::string::npos) << metrics.raw.body;
+  EXPECT_EQ(metrics.raw.body.find("secret"), std::string::npos);
+  EXPECT_EQ(metrics.raw.body.find("incus_operations_total"), std::string::npos) << "what concerns the whole server";
+  EXPECT_NE(get("/1.0/metrics").raw.body.find("name=\"secret\""), std::string::npos);
 }
 
 TEST_F(Restricted, ObjectsOfOthersLookLikeOnesThatDoNotExist) {
