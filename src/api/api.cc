@@ -58,6 +58,7 @@ struct Api::Impl {
     add_pool_routes(router);
     add_network_routes(router);
     add_project_routes(router);
+    add_internal_routes(router);
     add_metadata_routes(router);
     add_metrics_routes(router);
     add_warning_routes(router);

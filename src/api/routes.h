@@ -20,6 +20,7 @@ void add_profile_routes(Router& router);
 void add_pool_routes(Router& router);
 void add_network_routes(Router& router);
 void add_project_routes(Router& router);
+void add_internal_routes(Router& router);
 void add_metadata_routes(Router& router);
 void add_metrics_routes(Router& router);
 void add_warning_routes(Router& router);

@@ -35,6 +35,7 @@ struct About {
   std::string firewall = "nftables";
   std::vector<std::pair<std::string, std::string>> compute_drivers;  ///< name and version: {"qemu", "7.2.22"}
   std::function<std::vector<std::string>()> addresses;               ///< where HTTPS is served, "192.0.2.1:8443"; may be empty
+  std::function<void()> end;                                         ///< begins the daemon's end and returns
   std::function<json::object()> resources;  ///< the host's processors, memory and load, as the API shows them
 };
 

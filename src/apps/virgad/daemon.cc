@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
 
 #include "api/api.h"
@@ -294,6 +295,7 @@ Task<Result<>> Daemon::Parts::load() {
 Task<Result<>> Daemon::Parts::listen() {
   auto about = describe_host({{containers->info().name, containers->info().version}, {vms->info().name, vms->info().version}});
   about.socket_is_shared = !options.group.empty();
+  about.end = [] { ::kill(::getpid(), SIGTERM); };
   about.addresses = [this] { return https->bound().empty() ? std::vector<std::string>() : reachable_addresses(https->bound()); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
                                                  *certificates, *server, *sampler, *warnings, std::move(about)});

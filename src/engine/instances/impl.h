@@ -118,6 +118,9 @@ struct Instances::Impl {
   Task<Result<>> restart(Operation& operation, std::string project, std::string name, Caller caller, bool force,
                          std::int64_t timeout_seconds);
   Task<Result<>> publish(Operation& operation, std::string project, std::string name, PublishInstance request);
+  Task<Result<>> stop_for_shutdown(Operation& operation, std::string project, std::string name, Caller caller, bool force,
+                                   std::int64_t timeout_seconds);
+  Task<Result<>> stop_group(std::vector<Ptr> group, Caller caller, bool force, std::int64_t timeout_seconds);
   Task<Result<>> freeze(std::string project, std::string name, Caller caller);
   Task<Result<>> unfreeze(std::string project, std::string name, Caller caller);
   Task<> adopt(Ptr instance);

@@ -190,6 +190,9 @@ class Instances {
   Task<Result<>> load();
   /// Clears up after guests that ended meanwhile and starts what is to be started with the host.
   Task<Result<>> resume();
+  /// Stops all guests that run, the first of boot.stop.priority first, those that do not stop in time by force. They start again
+  /// with the next daemon. Errors: unavailable, naming those that run on.
+  Task<Result<>> stop_all(Caller caller, bool force, std::int64_t timeout_seconds);
   /// Lets go of the guests, which run on.
   Task<> shut_down();
 

@@ -39,6 +39,7 @@ Command admin_command() {
   Command group{.use = "admin", .summary = "Manage virga daemon"};
   group.children = {admin_init_command(),
                     admin_doctor_command(),
+                    admin_shutdown_command(),
                     {.use = "waitready",
                      .summary = "Wait for the daemon to be ready to process requests",
                      .description = "This command will block until the daemon is reachable over its REST API and\nis done with "
