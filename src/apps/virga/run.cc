@@ -9,6 +9,7 @@
 #include "apps/virga/commands.h"
 #include "apps/virga/remotes.h"
 #include "apps/virga/shell/alias.h"
+#include "apps/virga/shell/examples.h"
 #include "apps/virga/text.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -120,6 +121,7 @@ Command root_command() {
                     operation_command, monitor_command, query_command, admin_command, remote_command, warning_command,
                     version_command, help_command, alias_command, completion_command, complete_command, manpage_command})
     root.children.push_back(make());
+  fill_examples(root);
   return root;
 }
 

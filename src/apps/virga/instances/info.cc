@@ -160,7 +160,7 @@ Command info_command() {
   return {.use = "info [<remote>:][<instance>]",
           .summary = "Show instance or server information",
           .examples =
-              "virga info <instance> [--show-log]\n    For instance information.\n\nvirga info [--resources]\n    For server "
+              "virga info <instance> --show-log\n    For instance information.\n\nvirga info [--resources]\n    For server "
               "information.",
           .flags = {{"resources", 0, Flag::boolean, "Show the resources available to the server"},
                     {"show-log", 0, Flag::boolean, "Show the instance's recent log entries"}},

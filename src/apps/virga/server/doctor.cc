@@ -17,6 +17,7 @@
 #include "apps/virga/app.h"
 #include "apps/virga/server/admin.h"
 #include "apps/virga/server/checks.h"
+#include "apps/virga/server/fixes.h"
 #include "apps/virga/values.h"
 
 extern char** environ;
@@ -141,7 +142,7 @@ Finding check_daemon(App& app) {
           {}};
 }
 
-Result<> doctor(App& app, const Args&) {
+std::vector<Finding> look(App& app) {
   std::vector<Finding> findings;
   const auto mounts = file_text("/proc/mounts");
   auto view = [](const std::optional<std::string>& text) { return text ? std::optional<std::string_view>(*text) : std::nullopt; };
@@ -158,6 +159,36 @@ Result<> doctor(App& app, const Args&) {
   findings.push_back(check_program("dnsmasq", view(dnsmasq), "dnsmasq-base", "addresses and names on managed networks"));
   findings.push_back(check_program("nftables", view(nft), "nftables", "NAT and protection against spoofing"));
   for (auto& finding : check_kernel(look_at_kernel())) findings.push_back(std::move(finding));
+  for (auto& finding : check_host()) findings.push_back(std::move(finding));
+  return findings;
+}
+
+/// Says what was done, and what is left to people.
+void mend(App& app, const std::vector<Finding>& findings, bool may_install) {
+  for (const auto& finding : findings) {
+    if (finding.verdict == Verdict::good || finding.subject == "daemon") continue;
+    auto fix = fix_of(finding);
+    const bool installs = fix && fix->kind == Fix::Kind::package;
+    if (!fix || (installs && !may_install)) {
+      app.print(fmt::format("{}: left to you{}: {}\n", finding.subject, installs ? " (--install does it)" : "", finding.remedy));
+      continue;
+    }
+    auto done = apply_fix(*fix);
+    app.print(fmt::format("{}: {}\n", finding.subject, done ? *done : "not mended: " + done.error().chain()));
+  }
+  app.print("\n");
+}
+
+Result<> doctor(App& app, const Args& args) {
+  if (args.has("install") && !args.has("fix"))
+    return fail(Error(ErrorKind::invalid, "--install belongs to --fix").with_hint("virga admin doctor --fix --install"));
+  auto findings = look(app);
+  if (args.has("fix")) {
+    if (::geteuid() != 0)
+      return fail(Error(ErrorKind::denied, "only root can mend this host").with_hint("sudo virga admin doctor --fix"));
+    mend(app, findings, args.has("install"));
+    findings = look(app);
+  }
   app.print(render_findings(findings));
   for (const auto& finding : findings)
     if (finding.verdict == Verdict::missing) app.exit_code = 1;
@@ -171,7 +202,13 @@ Command admin_doctor_command() {
           .summary = "Check what this host can do, and how to mend what it cannot",
           .description =
               "Looks at KVM, QEMU, the OCI runtime, cgroups, the network tools and the kernel. The exit code is 1 where "
-              "something\nessential is missing. The daemon need not run.",
+              "something\nessential is missing. The daemon need not run.\n\n"
+              "--fix does what is safe: it loads modules, sets kernel settings and makes directories, also for the next boots, and "
+              "says\n"
+              "so. It installs packages only with --install.",
+          .examples = "virga admin doctor\nvirga admin doctor --fix\nvirga admin doctor --fix --install",
+          .flags = {{"fix", 0, Flag::boolean, "Mend what can be mended safely, and say what was done"},
+                    {"install", 0, Flag::boolean, "With --fix: also install missing packages"}},
           .run = doctor};
 }
 

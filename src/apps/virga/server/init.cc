@@ -4,10 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <iostream>
+
 #include "apps/virga/app.h"
 #include "apps/virga/document.h"
 #include "apps/virga/resource.h"
 #include "apps/virga/server/admin.h"
+#include "apps/virga/server/preseed.h"
+#include "apps/virga/server/questions.h"
 #include "apps/virga/values.h"
 #include "wire/yaml/yaml.h"
 
@@ -110,6 +115,8 @@ Result<> apply(App& app, json::object preseed) {
   VIRGA_CHECK(configure_server(*api, object_of(preseed, "config")));
   for (const auto& kind : kinds())
     for (const auto& entry : objects_of(array_of(preseed, kind.part))) VIRGA_CHECK(ensure(app, *api, kind, entry));
+  for (const auto& entry : objects_of(array_of(preseed, "storage_volumes"))) VIRGA_CHECK(ensure_volume(app, *api, entry));
+  for (const auto& entry : objects_of(array_of(preseed, "certificates"))) VIRGA_CHECK(ensure_certificate(app, *api, entry));
   return {};
 }
 
@@ -140,13 +147,48 @@ Result<> preseed_from_input(App& app) {
   return apply(app, std::move(document));
 }
 
+Result<HostFacts> facts_of(Api& api) {
+  HostFacts facts;
+  VIRGA_TRY(auto server, api.object(Url("/1.0")));
+  facts.storage_drivers.clear();
+  for (const auto& driver : objects_of(array_of(object_of(server, "environment"), "storage_supported_drivers")))
+    facts.storage_drivers.push_back(text_of(driver, "Name"));
+  VIRGA_TRY(auto pools, api.array(Url("/1.0/storage-pools").query("recursion", "1")));
+  for (const auto& pool : objects_of(pools)) facts.pools.push_back(text_of(pool, "name"));
+  VIRGA_TRY(auto networks, api.array(Url("/1.0/networks").query("recursion", "1")));
+  for (const auto& network : objects_of(networks))
+    if (boolean_of(network, "managed")) facts.networks.push_back(text_of(network, "name"));
+  return facts;
+}
+
+Result<> interactive(App& app) {
+  if (!stdin_is_terminal())
+    return fail(
+        Error(ErrorKind::invalid, "Choose how to configure the daemon: standard input is no terminal, so that nothing can be asked")
+            .with_hint("virga admin init --auto        makes a pool, a bridge and the default profile\nvirga admin init "
+                       "--preseed     reads a YAML document"));
+  VIRGA_TRY(auto* api, app.api());
+  VIRGA_TRY(auto facts, facts_of(*api));
+  app.print(
+      "Instances need a storage pool for their disks and, mostly, a network. Both are put into the profile \"default\", which\n"
+      "instances use unless told otherwise. Press enter to take what stands in brackets.\n\n");
+  const Prompt prompt{[&](const std::string& question) -> Result<std::string> {
+                        app.print(question);
+                        std::fflush(stdout);
+                        std::string answer;
+                        if (!std::getline(std::cin, answer)) return fail(ErrorKind::cancelled, "no answer: nothing was changed");
+                        return answer;
+                      },
+                      [&](const std::string& text) { app.print(text + "\n\n"); }};
+  VIRGA_TRY(auto answers, ask_everything(prompt, facts));
+  if (answers.print) app.print("\n" + as_yaml(answers.preseed) + "\n");
+  return apply(app, std::move(answers.preseed));
+}
+
 Result<> init(App& app, const Args& args) {
   if (args.has("dump")) return dump(app);
   if (args.has("preseed")) return preseed_from_input(app);
-  if (!args.has("auto") && !args.has("minimal"))
-    return fail(Error(ErrorKind::invalid, "Choose how to configure the daemon")
-                    .with_hint("virga admin init --auto        makes a pool, a bridge and the default profile\nvirga admin init "
-                               "--preseed     reads a YAML document"));
+  if (!args.has("auto") && !args.has("minimal")) return interactive(app);
   if (args.has("auto") && args.has("minimal")) return fail(ErrorKind::invalid, "Can't use --minimal and --auto together");
   auto preseed = automatic_preseed(args);
   VIRGA_TRY(auto* api, app.api());
@@ -182,27 +224,35 @@ json::object automatic_preseed(const Args& args) {
 }
 
 Result<> check_preseed(const json::object& preseed) {
-  return Fields(preseed).only({"config", "storage_pools", "networks", "profiles", "projects"});
+  if (const auto* cluster = preseed.if_contains("cluster"); cluster != nullptr && !cluster->is_null())
+    return fail(Error(ErrorKind::unsupported, "clusters are not supported yet: take the part 'cluster' out").with_field("cluster"));
+  return Fields(preseed).only(
+      {"config", "storage_pools", "storage_volumes", "networks", "profiles", "projects", "certificates", "cluster"});
 }
 
 Command admin_init_command() {
-  return {.use = "init",
-          .summary = "Configure the daemon",
-          .description =
-              "--auto makes the storage pool \"default\", the bridge \"virgabr0\" with addresses of its own choice, and puts both\n"
-              "into the default profile. It leaves alone what is there, so it can be run again.",
-          .examples =
-              "virga admin init --auto\nvirga admin init --auto --network-address=[::] --storage-backend=dir\nvirga admin init "
-              "--preseed < preseed.yaml\nvirga admin init --dump > preseed.yaml",
-          .flags = {{"auto", 0, Flag::boolean, "Automatic (non-interactive) mode"},
-                    {"dump", 0, Flag::boolean, "Dump YAML config to stdout"},
-                    {"minimal", 0, Flag::boolean, "Minimal configuration (non-interactive)"},
-                    {"network-address", 0, Flag::text, "Address to bind to (default: none)"},
-                    {"network-port", 0, Flag::integer, "Port to bind to (default: 8443)", "-1"},
-                    {"preseed", 0, Flag::boolean, "Pre-seed mode, expects YAML config from stdin"},
-                    {"storage-backend", 0, Flag::text, "Storage backend to use (default: dir)"},
-                    {"storage-pool", 0, Flag::text, "Storage pool to use or create"}},
-          .run = init};
+  return {
+      .use = "init",
+      .summary = "Configure the daemon",
+      .description =
+          "Without flags it asks, explains and offers defaults; nothing is changed before the last answer.\n\n"
+          "--auto makes the storage pool \"default\", the bridge \"virgabr0\" with addresses of its own choice, and puts both\n"
+          "into the default profile. It leaves alone what is there, so it can be run again.\n\n"
+          "--preseed reads YAML with config, storage_pools, storage_volumes, networks, profiles, projects and certificates, as\n"
+          "--dump writes it. What is there is brought in line with it, so it can be run again too.",
+      .examples =
+          "virga admin init\nvirga admin init --auto\nvirga admin init --auto --network-address=[::] --storage-backend=dir\nvirga "
+          "admin init "
+          "--preseed < preseed.yaml\nvirga admin init --dump > preseed.yaml",
+      .flags = {{"auto", 0, Flag::boolean, "Automatic (non-interactive) mode"},
+                {"dump", 0, Flag::boolean, "Dump YAML config to stdout"},
+                {"minimal", 0, Flag::boolean, "Minimal configuration (non-interactive)"},
+                {"network-address", 0, Flag::text, "Address to bind to (default: none)"},
+                {"network-port", 0, Flag::integer, "Port to bind to (default: 8443)", "-1"},
+                {"preseed", 0, Flag::boolean, "Pre-seed mode, expects YAML config from stdin"},
+                {"storage-backend", 0, Flag::text, "Storage backend to use (default: dir)"},
+                {"storage-pool", 0, Flag::text, "Storage pool to use or create"}},
+      .run = init};
 }
 
 }  // namespace virga::cli

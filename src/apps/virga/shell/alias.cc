@@ -178,7 +178,7 @@ Command alias_command() {
           "An alias is a word that stands for others. \"@ARGS@\" in it is what follows the alias, \"@ARG1@\" the first word "
           "of\nthat; without @ARGS@ the rest is put at the end. An alias is looked for once, so it may bear the name of a\n"
           "command that it makes more of.",
-      .examples = "virga alias add running \"list status=running\"\nvirga running"};
+      .examples = "virga alias add running \"list status=running\"\n    Make \"virga running\" a list of what runs"};
   group.children = {
       {.use = "add <alias> <target>",
        .summary = "Add new aliases",

@@ -6,6 +6,7 @@
 #include "apps/virga/run.h"
 #include "apps/virga/shell/alias.h"
 #include "apps/virga/shell/complete.h"
+#include "apps/virga/shell/examples.h"
 #include "apps/virga/shell/reference.h"
 
 namespace virga::cli {
@@ -125,6 +126,45 @@ TEST(Complete, PlaceholdersOfUsageLines) {
   EXPECT_EQ(set[1].kind, "key");
   EXPECT_TRUE(set[1].assigns && set[1].repeats);
   EXPECT_EQ(placeholders("remove <instance> <device name>...")[1].kind, "device name");
+}
+
+TEST(Examples, AreMadeFromTheUsageLine) {
+  EXPECT_EQ(example_of({"profile", "get"}, "get [<remote>:]<profile> <key>"), "virga profile get web limits.memory");
+  EXPECT_EQ(example_of({"network", "set"}, "set [<remote>:]<network> <key>=<value>..."),
+            "virga network set virgabr0 ipv4.nat=true");
+  EXPECT_EQ(example_of({"start"}, "start [<remote>:]<instance> [[<remote>:]<instance>...]"), "virga start c1");
+  EXPECT_EQ(example_of({"version"}, "version [<remote>:]"), "virga version");
+  EXPECT_EQ(example_of({"config", "device", "remove"}, "remove [<remote>:]<instance> <name>..."),
+            "virga config device remove c1 lab");
+}
+
+/// Every example is a line that this program takes: with quotes, redirections and what comes behind a pipe left to the shell.
+void check_examples(const Command& command) {
+  if (command.run) {
+    EXPECT_FALSE(command.examples.empty()) << command.use;
+  }
+  std::string text(command.examples);
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    auto line = text.substr(at, end - at);
+    at = end + 1;
+    if (!line.starts_with("virga ")) continue;
+    for (const char* shell : {" < ", " > ", " | ", " && "}) line = line.substr(0, line.find(shell));
+    line.erase(0, 6);
+    auto words = quoted_words(line);
+    ASSERT_TRUE(words) << line;
+    auto parsed = parse(root(), *words);
+    ASSERT_TRUE(parsed) << line << ": " << parsed.error().text();
+    const auto& found = *parsed->path.back();
+    if (parsed->help || found.most == any_number || !found.run) continue;
+    EXPECT_GE(static_cast<int>(parsed->args.size()), found.least) << line;
+    EXPECT_LE(static_cast<int>(parsed->args.size()), found.most) << line;
+  }
+  for (const auto& child : command.children) check_examples(child);
+}
+
+TEST(Examples, EveryCommandHasSomeThatTheProgramTakes) {
+  check_examples(root());
 }
 
 TEST(Reference, EveryCommandHasAPage) {
