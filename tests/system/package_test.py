@@ -25,7 +25,7 @@ class PackageTest(unittest.TestCase):
         cls.base = tempfile.mkdtemp(prefix="virga-package.")
         cls.addClassCleanup(shutil.rmtree, cls.base, ignore_errors=True)
         os.chmod(cls.base, 0o755)
-        made = run(os.path.join(support.TOP, "share/packages/build"), "--build", os.path.dirname(support.BIN), "--out", f"{cls.base}/out")
+        made = run(os.path.join(support.TOP, "share/packages/build"), "--build", os.path.dirname(support.BIN), "--out", f"{cls.base}/out", env={**os.environ, "VIRGA_PACKAGE_COMPRESSION": "none"})
         if made.returncode != 0:
             raise AssertionError(made.stdout + made.stderr)
         cls.packages = {os.path.basename(p).split("_")[0]: p for p in made.stdout.split()}
