@@ -74,6 +74,7 @@ Task<Result<Response>> add(Context& c) {
   VIRGA_CO_TRY(auto body, c.json());
   const Fields fields(body);
   VIRGA_CO_CHECK(fields.only({"name", "type", "certificate", "token", "trust_token", "restricted", "projects", "description"}));
+  VIRGA_CO_CHECK(fields.string("trust_token"));
   if (!c.identity.trusted) co_return co_await join(c, fields);
   if (c.identity.restricted) co_return fail(ErrorKind::denied, "this certificate is restricted to projects and may not do that");
   engine::Certificates::Request request;

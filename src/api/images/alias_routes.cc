@@ -42,6 +42,7 @@ Task<Result<Response>> create(Context& c) {
   VIRGA_CO_TRY(auto name, fields.string("name"));
   VIRGA_CO_TRY(auto target, fields.string("target"));
   VIRGA_CO_TRY(auto description, fields.string("description"));
+  if (target.empty()) co_return invalid("target", "field 'target' must be given: the fingerprint of an image");
   VIRGA_CO_TRY(auto type, fields.string("type"));
   if (type != "" && type != "container" && type != "virtual-machine")
     co_return invalid("type", fmt::format("field 'type' must be container or virtual-machine, not '{}'", type.substr(0, 64)));

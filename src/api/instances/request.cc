@@ -139,6 +139,7 @@ Result<engine::ExecRequest> read_exec(const json::object& body) {
       {"command", "environment", "cwd", "user", "group", "interactive", "wait-for-websocket", "record-output", "width", "height"}));
   engine::ExecRequest out;
   VIRGA_TRY(out.command, fields.strings("command"));
+  if (out.command.empty()) return invalid("command", "field 'command' must be given: a program and its arguments");
   VIRGA_TRY(out.environment, fields.string_map("environment"));
   VIRGA_TRY(out.cwd, fields.string("cwd"));
   auto number = [&](std::string_view name, std::int64_t most) -> Result<std::int64_t> {
