@@ -43,6 +43,8 @@ TEST(Json, RefusesWhatTwoReadersMayReadDifferently) {
   EXPECT_EQ(dup.error().field(), "a");
   EXPECT_FALSE(parse_json("{} x"));
   EXPECT_FALSE(parse_json("{"));
+  EXPECT_FALSE(parse_json("[1e99999]"));
+  EXPECT_TRUE(parse_json("[1.5e308]"));
   EXPECT_FALSE(parse_json("\"\xff\""));
   EXPECT_FALSE(parse_json(std::string(100, '[') + std::string(100, ']')));
 }

@@ -70,10 +70,12 @@ class PackageTest(unittest.TestCase):
         # The chroot has a network of its own without a way out: what apt needs is fetched from outside of it.
         names = [os.path.basename(p) for p in self.packages.values()]
         shutil.copy("/etc/resolv.conf", f"{self.root}/etc/resolv.conf")
-        fetched = run("chroot", self.root, "apt-get", "install", "-y", "-q", "--no-install-recommends", "--download-only", *[f"./root/{n}" for n in names],
-                      env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"})
-        if fetched.returncode != 0:
-            self.skipTest(f"the packages that virga needs cannot be fetched: {fetched.stderr.strip().splitlines()[-1]}")
+        outside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
+        updated = run("chroot", self.root, "apt-get", "update", "-q", env=outside)
+        if updated.returncode != 0 or "Failed to fetch" in updated.stderr:
+            self.skipTest(f"{MIRROR} cannot be used: {updated.stderr.strip().splitlines()[-1]}")
+        fetched = run("chroot", self.root, "apt-get", "install", "-y", "-q", "--no-install-recommends", "--download-only", *[f"./root/{n}" for n in names], env=outside)
+        self.assertEqual(fetched.returncode, 0, fetched.stdout[-2000:] + fetched.stderr)
         self.inside("apt-get", "install", "-y", "-q", "--no-install-recommends", *[f"./root/{n}" for n in names])
 
         self.assertRegex(self.inside("virga", "version").stdout, r"Client version: \S+")
