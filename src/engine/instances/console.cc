@@ -53,7 +53,23 @@ Task<> converse(Executor executor, std::unique_ptr<ByteStream> guest, std::uniqu
   co_await wire.pumps.join();
 }
 
-Task<> obey(ConsoleOps& ops, std::string uuid, Operation& operation, TaskGroup& session) {
+/// The tasks of one client. TaskGroup::join() would not hear of a cancel.
+struct Session {
+  explicit Session(const Executor& ex) : tasks(ex), control(ex), changed(ex) {}
+  TaskGroup tasks, control;
+  Notification changed;
+  bool over = false;
+  void end() {
+    over = true;
+    changed.notify();
+  }
+  Task<> run(Task<> task) {
+    co_await std::move(task);
+    end();
+  }
+};
+
+Task<> obey(ConsoleOps& ops, std::string uuid, Operation& operation, Session& session) {
   auto channel = co_await operation.wait_channel("control", meeting);
   if (!channel) co_return;  // a client may do without
   while (true) {
@@ -61,7 +77,7 @@ Task<> obey(ConsoleOps& ops, std::string uuid, Operation& operation, TaskGroup& 
     if (!message || message->kind == Message::Kind::close) break;
     if (auto size = parse_window_resize(message->data)) (void)co_await ops.resize_console(uuid, size->columns, size->rows);
   }
-  session.cancel();  // the client is gone, or has had enough
+  session.end();  // the client is gone, or has had enough
 }
 
 /// Each connection of the client is one to the screen's server: SPICE has one for each of its channels.
@@ -111,31 +127,33 @@ Result<OperationPtr> Instances::console(const Caller& caller, const std::string&
   operation.many_connections = request.vga;
   auto body = [self, ops, instance, request, protocol, caller](Operation& o) -> Task<Result<>> {
     const auto entry = self->consoles.emplace(instance->uuid, o.id());
-    TaskGroup session(self->executor);
-    TaskGroup control(self->executor);
+    Session session(self->executor);
     Result<> outcome{};
     if (request.vga) {
-      control.spawn("console control", obey(*ops, instance->uuid, o, session));
-      session.spawn("screen", serve_screen(self->executor, *ops, instance->uuid, protocol, o));
+      auto screen = serve_screen(self->executor, *ops, instance->uuid, protocol, o);
+      session.tasks.spawn("screen", session.run(std::move(screen)));
     } else {
       auto client = co_await o.wait_channel("0", meeting);
       auto guest = client ? co_await ops->open_console(instance->uuid) : Result<std::unique_ptr<ByteStream>>(fail(client.error()));
       if (guest) {
         if (request.width > 0 && request.height > 0)
           (void)co_await ops->resize_console(instance->uuid, request.width, request.height);
-        control.spawn("console control", obey(*ops, instance->uuid, o, session));
-        session.spawn("console", converse(self->executor, std::move(*guest), std::move(*client)));
+        auto talk = converse(self->executor, std::move(*guest), std::move(*client));
+        session.tasks.spawn("console", session.run(std::move(talk)));
       } else {
         outcome = fail(std::move(guest).error());
       }
     }
-    if (outcome) self->lifecycle("instance-console", *instance, caller, {{"type", request.vga ? "vga" : "console"}});
-    co_await session.join();
+    if (outcome) {
+      session.control.spawn("console control", obey(*ops, instance->uuid, o, session));
+      self->lifecycle("instance-console", *instance, caller, {{"type", request.vga ? "vga" : "console"}});
+      while (!session.over && !o.cancel_requested()) co_await session.changed.wait();
+    }
     co_await shield();
-    session.cancel();
-    co_await session.join();
-    control.cancel();
-    co_await control.join();
+    session.tasks.cancel();
+    session.control.cancel();
+    co_await session.tasks.join();
+    co_await session.control.join();
     self->consoles.erase(entry);
     co_return outcome;
   };
