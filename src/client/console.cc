@@ -129,6 +129,25 @@ Task<> join_screen(Client& client, std::string target, io::UniqueFd connection) 
   co_await pumps.join();
 }
 
+Task<> accept_screens(Client& client, std::string target, int listener, TaskGroup& connections) {
+  while (co_await io::wait_readable(listener)) {
+    io::UniqueFd connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (connection) connections.spawn("screen", join_screen(client, target, std::move(connection)));
+  }
+}
+
+/// The server's goodbye: the machine has stopped, or somebody has taken the console.
+Task<> cancel_at_end(http::WebSocket& control, TaskGroup& tasks) {
+  co_await discard(control);
+  tasks.cancel();
+}
+
+Task<> cancel_at_interrupt(TaskGroup& tasks) {
+  boost::asio::signal_set signals(co_await current_executor(), SIGINT, SIGTERM);
+  (void)co_await signals.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+  tasks.cancel();
+}
+
 Task<> copy(ByteStream& from, ByteStream& to) {
   while (true) {
     auto bytes = co_await from.read();
@@ -174,10 +193,11 @@ Task<Result<>> serve_screen(Client& client, ConsoleSpec spec, std::string protoc
   VIRGA_CO_TRY(auto control, co_await client.websocket(started.control));
   TaskGroup connections(co_await current_executor());
   ready();
-  while (co_await io::wait_readable(listener.get())) {
-    io::UniqueFd connection(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (connection) connections.spawn("screen", join_screen(client, started.data, std::move(connection)));
-  }
+  TaskGroup listening(co_await current_executor());
+  listening.spawn("end of the screen", cancel_at_end(*control, listening));
+  listening.spawn("interrupts", cancel_at_interrupt(listening));
+  listening.spawn("listener", accept_screens(client, started.data, listener.get(), connections));
+  co_await listening.join();
   co_await shield();
   control->abort();
   connections.cancel();
