@@ -25,6 +25,7 @@ constexpr std::string_view names[] = {
     "file_symlinks",
     "container_edit_metadata",
     "resources",
+    "console",
     "file_get_symlink",
     "network_leases",
     "operation_description",
@@ -37,6 +38,7 @@ constexpr std::string_view names[] = {
     "container_exec_user_group_cwd",
     "instances",
     "image_types",
+    "console_vga_type",
     "warnings",
     "virtual-machines",
     "api_filtering",
@@ -80,8 +82,12 @@ constexpr std::string_view names[] = {
     "networks_all_projects",
     "projects_limits_disk_pool",
     "instances_state_os_info",
+    "instance_console_screenshot",
     "image_import_alias",
     "virga_operation_log",
+    "console_force",
+    "virga_console_vnc",
+    "virga_screenshot",
 };
 
 }  // namespace
