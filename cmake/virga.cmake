@@ -103,7 +103,8 @@ function(virga_static_library name dir)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cc)
   add_library(${name} STATIC ${sources})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
-  target_compile_options(${name} PRIVATE ${virga_static_options} -fPIE)
+  target_compile_options(${name} PRIVATE ${virga_static_options} -fPIE
+    $<$<BOOL:${VIRGA_FUZZ}>:-fsanitize=fuzzer-no-link,address,undefined>)
 endfunction()
 
 # One precompiled header for everything: Asio's coroutine types and Boost.JSON cost more than most of our files.
