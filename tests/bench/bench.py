@@ -2,7 +2,7 @@
 """Measures virga beside the bare tools and, where it is installed, beside the real incus daemon, on this machine in this run. Rounds are
 interleaved, so that a busy moment hits all alike; medians, spread and ratios are printed, nothing is asserted.
 
-usage: bench.py [--rounds N] [--only NAME,...] [--json FILE]      names: container vm stop idle list
+usage: bench.py [--rounds N] [--only NAME,...] [--json FILE]      names: container vm stop idle files list
 """
 import argparse
 import json
@@ -200,6 +200,35 @@ class Bench:
         finally:
             idle.destroy()
 
+    # --- 1 GiB into a container and out of it, beside cp and cat on the same file system; the daemon's memory meanwhile
+    def bench_files(self, size=1 << 30):
+        self.create("files")
+        self.state("files", "start")
+        virga = support.Client(self.daemon, "virga")
+        # What is measured is neither the disk's first write of the source nor its compression: random bytes, read once before.
+        source, copy = os.path.join(self.daemon.base, "source"), os.path.join(self.daemon.base, "copy")
+        with open(source, "wb") as f:
+            block = os.urandom(1 << 20)
+            for _ in range(size >> 20):
+                f.write(block)
+        push, pull, resident = {"cp": [], "virga": []}, {"cat": [], "virga": []}, []
+        for _ in range(max(3, self.rounds // 3)):
+            push["cp"].append(timed(lambda: subprocess.run(["cp", source, copy], check=True)))
+            push["virga"].append(timed(lambda: virga("file", "push", source, "files/root/copy")))
+            resident.append(self.resident(self.daemon.process.pid))
+            with open(os.devnull, "wb") as null:
+                pull["cat"].append(timed(lambda: subprocess.run(["cat", copy], stdout=null, check=True)))
+                argv = [virga.program, "file", "pull", "files/root/copy", "-"]
+                pull["virga"].append(timed(lambda: subprocess.run(argv, stdout=null, check=True, env=virga.environment())))
+            os.unlink(copy)
+            virga("file", "delete", "files/root/copy")
+        self.table.add("push 1 GiB into a container", "ms", push, "cp")
+        self.table.add("pull 1 GiB out of a container", "ms", pull, "cat")
+        self.table.add("daemon after 1 GiB pushed, resident", "MiB", {"virga": resident})
+        os.unlink(source)
+        self.state("files", "stop")
+        self.delete("files")
+
     def bench_list(self, count=10_000):
         fake = support.Daemon(extra=["--fake-drivers"])
         try:
@@ -272,7 +301,7 @@ class Oracle:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--only", default="container,vm,stop,idle,list")
+    parser.add_argument("--only", default="container,vm,stop,idle,files,list")
     parser.add_argument("--json")
     options = parser.parse_args()
     bench = Bench(options.rounds)
