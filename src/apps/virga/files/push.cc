@@ -85,9 +85,7 @@ Result<> push_tree(App& app, const fs::path& source, const FilePlace& place, con
 
 std::string last_part(const std::string& path) {
   auto name = fs::path(path).filename();
-  std::error_code ec;
-  if (name.empty() || name == "." || name == "..") name = fs::canonical(path, ec).filename();
-  if (ec) name = fs::path(path).parent_path().filename();  // reading it will say what is wrong
+  if (name.empty() || name == "." || name == "..") name = fs::canonical(path).filename();
   return name.string();
 }
 
