@@ -104,14 +104,18 @@ class BadInput(unittest.TestCase):
         if field is not None and len(data or b"") < 1 << 20:
             self.assertIn(field, error, f"{shown}: the field is not named")
 
+    def example(self, schema):
+        return json.loads(json.dumps(schema.get("example", {})).replace("{fingerprint}", self.fingerprint))
+
     def each_body(self):
         """(method, url, schema, a body that would do)"""
         for method, path, operation in self.file.operations():
             schema = self.file.body(operation)
-            if schema is None or "501" in operation["responses"]:
-                continue
-            example = json.loads(json.dumps(schema["example"]).replace("{fingerprint}", self.fingerprint))
-            yield method, one(self.names, path), schema, example
+            if schema is None or "501" in operation["responses"] or "properties" not in schema:
+                continue  # a free form is checked by the part that takes it
+            url = one(self.names, path)
+            if "{" not in url:  # there is no such object in this world
+                yield method, url, schema, self.example(schema)
 
     def check(self, cases):
         """Each of (method, url, body, field[, codes]) by itself, so that one failure hides no other."""
@@ -126,7 +130,9 @@ class BadInput(unittest.TestCase):
         def cases():
             for method, url, schema, example in self.each_body():
                 for name, part in schema["properties"].items():
-                    for value in WRONG[self.file.resolve(part)["type"]]:
+                    for value in WRONG.get(self.file.resolve(part).get("type"), []):
+                        if value == [{}] and part.get("items", {}).get("type") == "object":
+                            continue
                         yield method, url, {**example, name: value}, name
                     inner = part.get("additionalProperties")
                     if inner:  # a map: its values
@@ -216,6 +222,8 @@ class BadInput(unittest.TestCase):
 
     def test_content_type(self):
         for method, url, _, example in self.each_body():
+            if url == "/1.0/images":
+                continue  # takes files of any type
             for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx", "x" * 1000):
                 with self.subTest(method=method, url=url, kind=kind[:40]):
                     self.refused(method, url, example, headers={"Content-Type": kind}, codes=(415,))
@@ -224,10 +232,9 @@ class BadInput(unittest.TestCase):
         for method, path, operation in self.file.operations():
             if not any(p["name"] == "If-Match" for p in self.file.parameters(operation, "header")):
                 continue
-            url, example = one(self.names, path), self.file.body(operation)["example"]
+            url, body = one(self.names, path), self.example(self.file.body(operation))
             if "{" in url:
                 continue
-            body = json.loads(json.dumps(example).replace("{fingerprint}", self.fingerprint))
             for etag in ('"wrong"', "wrong", '"' + "0" * 64 + '"', "x" * 5000):
                 with self.subTest(method=method, url=url, etag=etag[:20]):
                     self.refused(method, url, body, headers={**JSON, "If-Match": etag}, codes=(412,))
@@ -235,10 +242,10 @@ class BadInput(unittest.TestCase):
     def test_paths(self):
         hostile = ["%2e%2e", "%2e%2e%2f%2e%2e%2fetc", "a%00b", "a%0ab", "%ff", "..%2fx", "nosuch", "-rf", "a%20b", "x" * 10000]
         for method, path, operation in self.file.operations():
-            if "{" not in path:
+            if "{" not in path or method == "HEAD":  # an answer to HEAD has no body that could say why
                 continue
             schema = self.file.body(operation)
-            body = json.loads(json.dumps(schema["example"]).replace("{fingerprint}", self.fingerprint)) if schema else None
+            body = self.example(schema) if schema else None
             for name in hostile:
                 url = re.sub(r"\{\w+\}", name, path)
                 with self.subTest(method=method, path=path, name=name[:30]):
@@ -248,9 +255,9 @@ class BadInput(unittest.TestCase):
         for method, path, operation in self.file.operations():
             url = one(self.names, path)
             schema = self.file.body(operation)
-            if "{" in url:
+            if "{" in url or method == "HEAD":
                 continue
-            body = json.loads(json.dumps(schema["example"]).replace("{fingerprint}", self.fingerprint)) if schema else None
+            body = self.example(schema) if schema else None
             for parameter in self.file.parameters(operation, "query"):
                 if parameter["name"] == "project":
                     for value in ("nosuch", "../x", "a%00b", "a%0ab", "x" * 5000, "%ff"):

@@ -31,7 +31,7 @@ Result<> read_aliases(const json::object& body, engine::ImportImage& out) {
   if (list == nullptr || list->is_null()) return {};
   if (!list->is_array()) return invalid("aliases", "'aliases' must be a list");
   for (const auto& alias : list->get_array()) {
-    if (!alias.is_object()) return invalid("aliases", "each alias must be an object");
+    if (!alias.is_object()) return invalid("aliases", "each entry of field 'aliases' must be an object");
     const Fields a(alias.get_object(), "aliases");
     VIRGA_CHECK(a.only({"name", "description", "type", "target"}));
     VIRGA_TRY(auto name, a.string("name"));

@@ -85,7 +85,9 @@ Result<> push_tree(App& app, const fs::path& source, const FilePlace& place, con
 
 std::string last_part(const std::string& path) {
   auto name = fs::path(path).filename();
-  if (name.empty() || name == "." || name == "..") name = fs::canonical(path).filename();
+  std::error_code ec;
+  if (name.empty() || name == "." || name == "..") name = fs::canonical(path, ec).filename();
+  if (ec) name = fs::path(path).parent_path().filename();  // reading it will say what is wrong
   return name.string();
 }
 
