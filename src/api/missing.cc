@@ -21,7 +21,6 @@ void add_missing_routes(Router& router) {
                               "/1.0/network-allocations",
                               "/1.0/network-integrations",
                               "/1.0/network-zones",
-                              "/1.0/images/{fingerprint}/refresh",
                               "/1.0/images/{fingerprint}/secret",
                               "/1.0/instances/{name}/access",
                               "/1.0/instances/{name}/backups",

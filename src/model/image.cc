@@ -23,21 +23,27 @@ bool has_control(std::string_view text) {
 }  // namespace
 
 json::object encode(const Image& i) {
-  return {{"project", i.project},
-          {"fingerprint", i.fingerprint},
-          {"type", to_string(i.type)},
-          {"architecture", i.architecture},
-          {"filename", i.filename},
-          {"size", static_cast<std::int64_t>(i.size)},
-          {"split", i.split},
-          {"public", i.is_public},
-          {"auto_update", i.auto_update},
-          {"properties", to_json(i.properties)},
-          {"profiles", to_json(i.profiles)},
-          {"created_at", format_time(i.created_at)},
-          {"expires_at", format_time(i.expires_at)},
-          {"uploaded_at", format_time(i.uploaded_at)},
-          {"last_used_at", format_time(i.last_used_at)}};
+  json::object out = {{"project", i.project},
+                      {"fingerprint", i.fingerprint},
+                      {"type", to_string(i.type)},
+                      {"architecture", i.architecture},
+                      {"filename", i.filename},
+                      {"size", static_cast<std::int64_t>(i.size)},
+                      {"split", i.split},
+                      {"public", i.is_public},
+                      {"auto_update", i.auto_update},
+                      {"cached", i.cached},
+                      {"properties", to_json(i.properties)},
+                      {"profiles", to_json(i.profiles)},
+                      {"created_at", format_time(i.created_at)},
+                      {"expires_at", format_time(i.expires_at)},
+                      {"uploaded_at", format_time(i.uploaded_at)},
+                      {"last_used_at", format_time(i.last_used_at)}};
+  if (const auto& from = i.update_source)
+    out["update_source"] =
+        json::object{{"server", from->server},           {"protocol", from->protocol},     {"alias", from->alias},
+                     {"certificate", from->certificate}, {"image_type", from->image_type}, {"reach", to_string(from->reach)}};
+  return out;
 }
 
 Result<Image> decode_image(const json::object& document) {
@@ -55,6 +61,21 @@ Result<Image> decode_image(const json::object& document) {
   VIRGA_TRY(i.split, f.boolean("split"));
   VIRGA_TRY(i.is_public, f.boolean("public"));
   VIRGA_TRY(i.auto_update, f.boolean("auto_update"));
+  VIRGA_TRY(i.cached, f.boolean("cached"));
+  if (f.has("update_source")) {
+    VIRGA_TRY(auto object, f.object("update_source"));
+    const Fields s(object, "update_source");
+    UpdateSource from;
+    VIRGA_TRY(from.server, s.string("server"));
+    VIRGA_TRY(from.protocol, s.string("protocol"));
+    VIRGA_TRY(from.alias, s.string("alias"));
+    VIRGA_TRY(from.certificate, s.string("certificate"));
+    VIRGA_TRY(from.image_type, s.string("image_type"));
+    VIRGA_TRY(auto reach, s.string("reach"));
+    for (auto r : {Reach::global, Reach::private_network, Reach::loopback})
+      if (reach == to_string(r)) from.reach = r;
+    i.update_source = std::move(from);
+  }
   VIRGA_TRY(i.properties, f.string_map("properties"));
   VIRGA_TRY(i.profiles, f.strings("profiles"));
   VIRGA_TRY(i.created_at, time(f, "created_at"));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,8 +13,19 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "model/config.h"
+#include "model/reach.h"
 
 namespace virga {
+
+/// Where an image came from, and newer ones come from.
+struct UpdateSource {
+  std::string server;
+  std::string protocol;
+  std::string alias;
+  std::string certificate;      ///< PEM, empty: authorities decide
+  std::string image_type;       ///< as it was asked for; empty: whatever there was
+  Reach reach = Reach::global;  ///< how far inside the server might lie
+};
 
 struct Image {
   std::string project;
@@ -25,6 +37,8 @@ struct Image {
   bool split = false;        ///< the root lies in a file of its own
   bool is_public = false;
   bool auto_update = false;
+  bool cached = false;  ///< fetched for an instance: goes when it has not been used for long
+  std::optional<UpdateSource> update_source = {};
   Config properties;
   std::vector<std::string> profiles;  ///< for instances made from it that name none
   WallTime created_at{};              ///< by its builder

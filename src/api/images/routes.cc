@@ -88,6 +88,12 @@ Task<Result<Response>> patch(Context& c) {
   return change(c, false);
 }
 
+Task<Result<Response>> refresh(Context& c) {
+  VIRGA_CO_TRY(auto image, find(c));
+  VIRGA_CO_TRY(auto operation, c.services.images.refresh(c.caller(), c.project, image->fingerprint));
+  co_return accepted(*operation);
+}
+
 Task<Result<Response>> remove(Context& c) {
   VIRGA_CO_TRY(auto image, find(c));
   VIRGA_CO_TRY(auto operation, c.services.images.remove(c.caller(), c.project, image->fingerprint));
@@ -110,6 +116,7 @@ void add_image_routes(Router& router) {
   router.add(Method::patch, "/1.0/images/{fingerprint}", {patch});
   router.add(Method::del, "/1.0/images/{fingerprint}", {remove});
   router.add(Method::get, "/1.0/images/{fingerprint}/export", {download});
+  router.add(Method::post, "/1.0/images/{fingerprint}/refresh", {refresh});
 }
 
 }  // namespace virga::api

@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "api/body.h"
 #include "base/units.h"
+#include "engine/images/service.h"
 #include "engine/instances/publish.h"
 #include "engine/instances/service.h"
 
@@ -66,7 +69,7 @@ Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object&
   VIRGA_CO_TRY(request.image, read_image(c, body));
   VIRGA_CO_TRY(request.properties, read_config(fields, "properties"));
   VIRGA_CO_TRY(auto compression, fields.string("compression_algorithm"));
-  if (!compression.empty()) request.compression = compression;
+  request.compression = compression;
   VIRGA_CO_TRY(auto format, fields.string("format"));
   if (!format.empty() && format != "unified")
     co_return fail(Error(ErrorKind::unsupported, "images of instances are unified tarballs").with_field("format"));
@@ -81,7 +84,44 @@ Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object&
   co_return c.services.instances.publish(c.caller(), c.project, name, std::move(request));
 }
 
+Result<engine::OperationPtr> from_server(Context& c, const json::object& body, const Fields& source) {
+  const Fields fields(body);
+  engine::FetchImage request;
+  VIRGA_TRY(auto image, read_image(c, body));
+  VIRGA_TRY(auto properties, read_config(fields, "properties"));
+  if (properties) image.properties = std::move(*properties);
+  request.image = std::move(image);
+  VIRGA_TRY(request.source, read_image_source(source));
+  request.source.reach = reach_of(c);
+  return c.services.images.fetch(c.caller(), std::move(request));
+}
+
 }  // namespace
+
+Result<engine::ImageSource> read_image_source(const Fields& source) {
+  engine::ImageSource out;
+  VIRGA_TRY(auto mode, source.string("mode"));
+  if (!mode.empty() && mode != "pull")
+    return fail(Error(ErrorKind::unsupported, "images are fetched by this server: field 'source.mode' must be \"pull\"")
+                    .with_field("source.mode"));
+  VIRGA_TRY(out.server, source.string("server"));
+  VIRGA_TRY(out.protocol, source.string("protocol"));
+  VIRGA_TRY(out.alias, source.string("alias"));
+  VIRGA_TRY(out.fingerprint, source.string("fingerprint"));
+  VIRGA_TRY(out.certificate, source.string("certificate"));
+  VIRGA_TRY(out.secret, source.string("secret"));
+  VIRGA_TRY(auto type, source.string("image_type"));
+  if (!type.empty()) {
+    VIRGA_TRY(out.type, parse_instance_type(type));
+  }
+  if (out.protocol.empty()) out.protocol = "incus";
+  // The stock client calls an alias of such a server a fingerprint.
+  if (out.alias.empty() && out.fingerprint.find_first_not_of("0123456789abcdef") != std::string::npos)
+    out.alias = std::exchange(out.fingerprint, {});
+  // Clients that have looked an alias up send what they found too; the alias is what can be followed.
+  if (!out.alias.empty()) out.fingerprint.clear();
+  return out;
+}
 
 Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
   VIRGA_CO_TRY(auto body, co_await read_body(c));
@@ -105,9 +145,10 @@ Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
   }
   if (type == "snapshot")
     co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.type"));
-  if (type == "image" || type == "url")
-    co_return fail(Error(ErrorKind::unsupported, "images from a server or a URL are not implemented yet: upload a tarball")
-                       .with_field("source.type"));
+  if (type == "image") co_return from_server(c, body, source);
+  if (type == "url")
+    co_return fail(
+        Error(ErrorKind::unsupported, "images from a URL are not implemented yet: upload a tarball").with_field("source.type"));
   co_return invalid("source.type", "'source.type' must be an instance, a snapshot, an image or a url");
 }
 

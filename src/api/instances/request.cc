@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "api/body.h"
+#include "api/images/source.h"
 
 namespace virga::api {
 namespace {
@@ -50,7 +51,11 @@ Result<> read_source(const Fields& fields, engine::CreateInstance& out) {
     return not_yet(fmt::format("an instance from source type '{}'", type));
   if (type != "image") return invalid("source.type", fmt::format("'{}' is no source type", type));
   VIRGA_TRY(auto server, from.string("server"));
-  if (!server.empty()) return not_yet("fetching images from a server (field 'source.server')");
+  if (!server.empty()) {
+    VIRGA_CHECK(refuse_set(source, {"base-image", "operation", "secrets", "source", "live", "refresh"}, "source."));
+    VIRGA_TRY(out.image_server, read_image_source(from));
+    return {};
+  }
   VIRGA_CHECK(refuse_set(source,
                          {"properties", "secret", "base-image", "operation", "secrets", "source", "live", "refresh", "certificate"},
                          "source."));

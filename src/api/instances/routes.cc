@@ -8,6 +8,7 @@
 
 #include "api/body.h"
 #include "api/etag.h"
+#include "api/images/source.h"
 #include "api/instances/json.h"
 #include "api/instances/request.h"
 #include "api/respond.h"
@@ -92,6 +93,7 @@ Task<Result<Response>> list(Context& c) {
 Task<Result<Response>> create(Context& c) {
   VIRGA_CO_TRY(auto body, c.json());
   VIRGA_CO_TRY(auto request, read_create(body));
+  if (request.image_server) request.image_server->reach = reach_of(c);
   request.project = c.project;
   VIRGA_CO_TRY(auto operation, co_await c.services.instances.create(c.caller(), std::move(request)));
   co_return accepted(*operation);

@@ -204,7 +204,8 @@ void Daemon::Parts::make_services() {
   images = std::make_unique<engine::Images>(
       engine::Images::Parts{*store, *journal, *operations, *events, *reader, *files, clock,
                             [this](const std::string& project) { return projects->images_of(project).value_or(project); },
-                            [this] { return pools->open_drivers(); }, image::Limits{}, packer.get()},
+                            [this] { return pools->open_drivers(); }, image::Limits{}, packer.get(), remotes.get(), &blocking,
+                            [this](std::string_view key) { return server->config()->setting(key); }},
       executor);
   instances = std::make_unique<engine::Instances>(
       engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,

@@ -65,6 +65,20 @@ struct Images::Impl {
                              std::string rootfs);
   Procedure remove_procedure(std::string id, std::string project, std::string fingerprint);
   void register_kinds();
+  Task<Result<>> remove_now(Operation& operation, Ptr image);
+
+  // --- servers (fetch.cc, refresh.cc)
+  std::string setting(std::string_view key, std::string_view fallback) const;
+  Result<ImageProtocol*> protocol(const ImageSource& source) const;
+  Ptr fetched_before(std::string_view project, const ImageSource& source) const;
+  Task<Result<>> adopt(Operation& operation, Ptr old, FetchImage request);
+  Task<Result<std::string>> fetch(Operation& operation, FetchImage request);
+  Task<> discard_files(ImportImage request);
+  Task<Result<bool>> refresh(Operation& operation, Ptr old);
+  WallTime expiry_of(const Image& image) const;
+  Task<WallTime> prune();
+  Task<> update_all();
+  Task<> upkeep();
 
   Task<> unpack(storage::Driver& pool, std::string fingerprint, std::shared_ptr<Unpacking> job);
   Task<Result<>> unpack_staged(storage::ImageOps& ops, std::string fingerprint);
@@ -75,7 +89,8 @@ struct Images::Impl {
   Cache<Image> images;
   Cache<ImageAlias> aliases;
   std::map<UnpackKey, std::shared_ptr<Unpacking>> unpacking;
-  std::set<std::string> removing;  ///< fingerprints whose files are going
+  std::map<std::string, std::unique_ptr<ImageProtocol>, std::less<>> protocols;  ///< by name
+  std::set<std::string> removing;                                                ///< fingerprints whose files are going
   TaskGroup tasks;
 };
 

@@ -136,6 +136,8 @@ Result<Image> Images::Impl::compose(const ImportImage& request, const image::Dig
   i.split = !request.rootfs_file.empty();
   i.is_public = request.is_public;
   i.auto_update = request.auto_update;
+  i.cached = request.cached;
+  i.update_source = request.update_source;
   i.properties = inspection.metadata.properties;
   for (const auto& [key, value] : request.properties) i.properties[key] = value;
   i.profiles = request.profiles;

@@ -2,6 +2,7 @@
 // keeps what they stand on.
 #include <fmt/format.h>
 
+#include "base/random.h"
 #include "engine/images/impl.h"
 
 namespace virga::engine {
@@ -37,6 +38,23 @@ Procedure Images::Impl::remove_procedure(std::string id, std::string project, st
   return p;
 }
 
+Task<Result<>> Images::Impl::remove_now(Operation& operation, Ptr image) {
+  const auto resource = image_url(image->project, image->fingerprint);
+  VIRGA_CO_TRY(auto claim, parts.operations.claim(resource, operation));
+  if (!this->image(image->project, image->fingerprint))
+    co_return fail(ErrorKind::not_found, fmt::format("no image '{}'", image->fingerprint));
+  for (const auto& [where, job] : unpacking)
+    if (where.second == image->fingerprint) co_return fail(ErrorKind::busy, "the image is being unpacked for an instance");
+  if (!removing.insert(image->fingerprint).second)
+    co_return fail(ErrorKind::busy, "the same image is being removed in another project");
+  // Not named after the operation: a refresh imports under that name.
+  auto done = co_await parts.journal.execute(remove_procedure(random_uuid(), image->project, image->fingerprint));
+  removing.erase(image->fingerprint);
+  if (!done) co_return fail(std::move(done).error());
+  parts.events.lifecycle("image-deleted", image->project, resource, operation.spec().caller);
+  co_return Result<>();
+}
+
 Result<OperationPtr> Images::remove(const Caller& caller, const std::string& project, std::string_view fingerprint) {
   VIRGA_TRY(auto image, find(project, fingerprint));
   const auto resource = image_url(image->project, image->fingerprint);
@@ -45,20 +63,7 @@ Result<OperationPtr> Images::remove(const Caller& caller, const std::string& pro
   spec.description = "Deleting image";
   spec.resources = {{"images", {resource}}};
   spec.caller = caller;
-  auto body = [impl = impl_.get(), image, resource](Operation& operation) -> Task<Result<>> {
-    VIRGA_CO_TRY(auto claim, impl->parts.operations.claim(resource, operation));
-    if (!impl->image(image->project, image->fingerprint))
-      co_return fail(ErrorKind::not_found, fmt::format("no image '{}'", image->fingerprint));
-    for (const auto& [where, job] : impl->unpacking)
-      if (where.second == image->fingerprint) co_return fail(ErrorKind::busy, "the image is being unpacked for an instance");
-    if (!impl->removing.insert(image->fingerprint).second)
-      co_return fail(ErrorKind::busy, "the same image is being removed in another project");
-    auto done = co_await impl->parts.journal.execute(impl->remove_procedure(operation.id(), image->project, image->fingerprint));
-    impl->removing.erase(image->fingerprint);
-    if (!done) co_return fail(std::move(done).error());
-    impl->parts.events.lifecycle("image-deleted", image->project, resource, operation.spec().caller);
-    co_return Result<>();
-  };
+  auto body = [impl = impl_.get(), image](Operation& operation) { return impl->remove_now(operation, image); };
   return impl_->parts.operations.start(std::move(spec), std::move(body));
 }
 

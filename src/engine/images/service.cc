@@ -16,6 +16,10 @@ void Images::set_room(Room room) {
 }
 Images::~Images() = default;
 
+std::string Images::default_compression() const {
+  return impl_->setting("images.compression_algorithm", "gzip");
+}
+
 Images::Ptr Images::Impl::any(std::string_view fingerprint) const {
   for (const auto& i : images.list())
     if (i->fingerprint == fingerprint) return i;
@@ -153,13 +157,17 @@ Task<Result<>> Images::load() {
   VIRGA_CO_CHECK(co_await impl_->images.load());
   VIRGA_CO_CHECK(co_await impl_->aliases.load());
   impl_->register_kinds();
+  if (auto& p = impl_->parts; p.remotes != nullptr && p.blocking != nullptr)
+    impl_->protocols["simplestreams"] = make_simplestreams(*p.remotes, p.files, *p.blocking);
   co_return Result<>();
 }
 
 Task<Result<>> Images::resume() {
   std::set<std::string> known;
   for (const auto& i : impl_->images.list()) known.insert(i->fingerprint);
-  co_return co_await impl_->parts.files.sweep(std::move(known));
+  VIRGA_CO_CHECK(co_await impl_->parts.files.sweep(std::move(known)));
+  if (!impl_->protocols.empty()) impl_->tasks.spawn("images that follow their servers", impl_->upkeep());
+  co_return Result<>();
 }
 
 Task<> Images::stop() {

@@ -16,6 +16,7 @@
 #include "drivers/image/packer.h"
 #include "drivers/image/reader.h"
 #include "engine/caller.h"
+#include "engine/images/server.h"
 #include "model/image.h"
 
 namespace virga {
@@ -45,6 +46,14 @@ struct ImportImage {
   std::vector<std::string> profiles;
   std::vector<std::pair<std::string, std::string>> aliases;  ///< name, description; one that is taken for this type is `exists`
   std::optional<WallTime> expires_at;
+  bool cached = false;  ///< fetched for an instance
+  std::optional<UpdateSource> update_source = {};
+};
+
+/// An image of a server. The files of `image` are downloaded.
+struct FetchImage {
+  ImageSource source;
+  ImportImage image;
 };
 
 struct UpdateImage {
@@ -73,7 +82,11 @@ class Images {
     /// All open pools; unpacked copies are removed from them with the image.
     std::function<std::vector<storage::Driver*>()> pools;
     image::Limits limits = {};
-    image::Packer* packer = nullptr;  ///< null: instances cannot be published here
+    image::Packer* packer = nullptr;    ///< null: instances cannot be published here
+    remote::Driver* remotes = nullptr;  ///< with `blocking`: servers that images are fetched from; null: none
+    BlockingPool* blocking = nullptr;
+    /// The server's setting of that key: images.*; empty: its default.
+    std::function<std::string(std::string_view key)> setting = {};
   };
 
   Images(Parts parts, Executor executor);
@@ -106,6 +119,10 @@ class Images {
   Task<> discard_upload(std::string path);
   /// Owns the uploaded files from here on, also where it fails. Operation metadata: fingerprint, size.
   Result<OperationPtr> import(Caller caller, ImportImage request);
+  /// Operation metadata: fingerprint, size, download_progress. An image that is here already is success.
+  Result<OperationPtr> fetch(Caller caller, FetchImage request);
+  /// Operation metadata: refreshed. The newer image takes the old one's aliases and place. Errors: not_found.
+  Result<OperationPtr> refresh(const Caller& caller, const std::string& project, std::string_view fingerprint);
   Result<OperationPtr> remove(const Caller& caller, const std::string& project, std::string_view fingerprint);
   /// `expected`: the revision the caller saw (If-Match). Errors: not_found, conflict, invalid.
   Task<Result<>> update(Caller caller, std::string project, std::string fingerprint, UpdateImage request,
@@ -124,6 +141,12 @@ class Images {
   /// An import as a part of another operation, which owns nothing of the uploads afterwards, whatever comes of it. Sets the
   /// operation's metadata: fingerprint, size.
   Task<Result<>> import_within(Operation& operation, ImportImage request);
+  /// fetch() as a part of another operation; the fingerprint of what is here then.
+  Task<Result<std::string>> fetch_within(Operation& operation, FetchImage request);
+  /// What fetch() would refuse at once. Errors: invalid, unsupported, not_found (the project).
+  Result<> check_fetch(const FetchImage& request) const;
+  /// The setting images.compression_algorithm.
+  std::string default_compression() const;
   /// What import() would refuse at once. Errors: invalid, not_found (the project).
   Result<> check_import(const ImportImage& request) const;
   /// For making images of instances. Errors: unsupported.

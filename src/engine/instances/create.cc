@@ -28,6 +28,13 @@ std::string made_up_name() {
   return fmt::format("{}-{}-{}", first[n & 15], second[(n >> 4) & 15], (n >> 8) % 1000);
 }
 
+/// What an instance says about the image it is made from.
+void take_image(Instance& instance, const Image& image) {
+  instance.image = image.fingerprint;
+  for (const auto& [key, value] : image.properties) instance.config["image." + key] = value;
+  instance.config["volatile.base_image"] = image.fingerprint;
+}
+
 }  // namespace
 
 Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
@@ -124,11 +131,19 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
       co_return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
                          .with_field(fmt::format("devices.{}.network", nic.device)));
 
-  VIRGA_CO_TRY(auto image,
-               self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
-  instance.image = image->fingerprint;
-  for (const auto& [key, value] : image->properties) instance.config["image." + key] = value;
-  instance.config["volatile.base_image"] = image->fingerprint;
+  std::optional<FetchImage> fetch;
+  if (request.image_server) {
+    fetch.emplace();
+    fetch->source = *request.image_server;
+    fetch->source.type = request.type;
+    fetch->image.project = request.project;
+    fetch->image.cached = true;
+    VIRGA_CO_CHECK(self->parts.images.check_fetch(*fetch));
+  } else {
+    VIRGA_CO_TRY(auto image,
+                 self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
+    take_image(instance, *image);
+  }
   instance.config["volatile.uuid"] = instance.uuid;
   instance.config["volatile.last_state.power"] = "STOPPED";
   instance.config["volatile.apply_template"] = "create";
@@ -146,10 +161,12 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   operation.may_cancel = true;
   operation.caller = caller;
   const bool then_start = request.start;
-  auto body = [self, caller, url, then_start, instance](Operation& o) -> Task<Result<>> {
+  auto body = [self, caller, url, then_start, instance, fetch](Operation& o) -> Task<Result<>> {
     auto claim = self->parts.operations.claim(url, o);
     if (!claim) co_return fail(std::move(claim).error());
-    VIRGA_CO_CHECK(co_await self->create(o.id(), instance, caller));
+    auto made = instance;
+    if (fetch) VIRGA_CO_CHECK(co_await self->fetch_image(o, *fetch, made));
+    VIRGA_CO_CHECK(co_await self->create(o.id(), std::move(made), caller));
     if (!then_start) co_return Result<>{};
     auto started = co_await self->start(random_uuid(), instance.project, instance.name, caller);
     if (started || !o.cancel_requested() || self->parts.operations.stopping()) co_return started;
@@ -162,6 +179,15 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
     co_return started;
   };
   co_return self->parts.operations.start(std::move(operation), std::move(body));
+}
+
+Task<Result<>> Instances::Impl::fetch_image(Operation& operation, FetchImage request, Instance& instance) {
+  const auto type = instance.type;
+  const auto project = request.image.project;
+  VIRGA_CO_TRY(auto fingerprint, co_await parts.images.fetch_within(operation, std::move(request)));
+  VIRGA_CO_TRY(auto image, parts.images.resolve(project, "", fingerprint, type));
+  take_image(instance, *image);
+  co_return Result<>{};
 }
 
 Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instance, Caller caller) {

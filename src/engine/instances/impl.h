@@ -44,6 +44,7 @@ std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 
 struct Packing;
+struct FetchImage;
 
 struct Instances::Impl {
   using Key = std::pair<std::string, std::string>;  // project, name
@@ -109,6 +110,7 @@ struct Instances::Impl {
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
+  Task<Result<>> fetch_image(Operation& operation, FetchImage request, Instance& instance);
   Task<Result<>> start(std::string operation_id, std::string project, std::string name, Caller caller);
   Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force,
                       std::int64_t timeout_seconds, bool restarting);

@@ -107,6 +107,7 @@ Task<Result<>> Instances::Impl::publish(Operation& operation, std::string projec
 Result<OperationPtr> Instances::publish(const Caller& caller, const std::string& project, const std::string& name,
                                         PublishInstance request) {
   VIRGA_TRY(auto instance, impl_->get(project, name));
+  if (request.compression.empty()) request.compression = impl_->parts.images.default_compression();
   VIRGA_CHECK(image::parse_compression(request.compression));
   VIRGA_CHECK(impl_->parts.images.packer());
   VIRGA_CHECK(impl_->parts.images.check_import(request.image));

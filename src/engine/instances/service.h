@@ -16,6 +16,7 @@
 #include "base/task.h"
 #include "drivers/compute/driver.h"
 #include "engine/caller.h"
+#include "engine/images/server.h"
 #include "model/instance.h"
 
 namespace virga {
@@ -48,8 +49,9 @@ struct CreateInstance {
   std::optional<std::vector<std::string>> profiles;  ///< absent: "default"
   Config config;
   Devices devices;
-  std::string image_alias;        ///< one of the two is given
-  std::string image_fingerprint;  ///< or a unique prefix
+  std::string image_alias;                       ///< one of the two is given
+  std::string image_fingerprint;                 ///< or a unique prefix
+  std::optional<ImageSource> image_server = {};  ///< instead of both: an image that is fetched where it is not here
   bool start = false;
 };
 

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "engine/server/address.h"
 #include "model/expiry.h"
+#include "model/image.h"
 #include "model/name.h"
 
 namespace virga::engine {
@@ -58,6 +59,26 @@ Result<> free_text(std::string& value) {
   return {};
 }
 
+Result<> whole(std::string& value, std::int64_t most) {
+  auto n = parse_integer(value, 0, most);
+  return n ? Result<>{} : fail(std::move(n).error());
+}
+Result<> some_hours(std::string& value) {
+  return whole(value, 100'000);
+}
+Result<> some_days(std::string& value) {
+  return whole(value, 36'500);
+}
+Result<> compression(std::string& value) {
+  for (const char* known : {"bzip2", "gzip", "xz", "zstd", "none"})
+    if (value == known) return {};
+  return fail(ErrorKind::invalid, "the algorithm is bzip2, gzip, xz, zstd or none");
+}
+Result<> architecture(std::string& value) {
+  VIRGA_TRY(value, canonical_architecture(value));
+  return {};
+}
+
 constexpr std::array keys{
     ServerKey{"core.https_address", "string", "", "where the API is served over HTTPS; unset: on the unix socket only", address},
     ServerKey{"core.https_allowed_credentials", "bool", "false",
@@ -72,6 +93,15 @@ constexpr std::array keys{
     ServerKey{"core.proxy_ignore_hosts", "string", "",
               "hosts, domains and address ranges that need no proxy, with commas between them", one_line},
     ServerKey{"core.remote_token_expiry", "string", "1d", "how long a token for a new client is good: 30M, 2H, 1d, 1w", lifetime},
+    ServerKey{"images.auto_update_cached", "bool", "true", "whether images that were fetched for an instance follow their server",
+              truth},
+    ServerKey{"images.auto_update_interval", "integer", "6", "hours between looks for newer images; 0: never", some_hours},
+    ServerKey{"images.compression_algorithm", "string", "gzip",
+              "how images of instances are compressed: bzip2, gzip, xz, zstd or none", compression},
+    ServerKey{"images.default_architecture", "string", "", "of images that are fetched without saying one; unset: this machine's",
+              architecture},
+    ServerKey{"images.remote_cache_expiry", "integer", "10", "days after which an unused cached image is removed; 0: never",
+              some_days},
     ServerKey{"user.*", "string", "", "free for the user", free_text},
 };
 

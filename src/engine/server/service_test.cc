@@ -96,8 +96,8 @@ TEST_F(ServerTest, ConfigurationIsCheckedAppliedAndKept) {
 }
 
 TEST_F(ServerTest, OtherKeysAreRefusedByName) {
-  for (const char* key : {"core.trust_password", "core.bgp_address", "cluster.https_address", "images.auto_update_interval",
-                          "oidc.issuer", "core.https_addres"}) {
+  for (const char* key :
+       {"core.trust_password", "core.bgp_address", "cluster.https_address", "images.unknown", "oidc.issuer", "core.https_addres"}) {
     auto r = check_server_config({{key, "1"}});
     ASSERT_FALSE(r) << key;
     EXPECT_EQ(r.error().kind(), ErrorKind::unsupported);
