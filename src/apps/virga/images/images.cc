@@ -56,6 +56,19 @@ Result<> remove(App& app, const Args& args) {
   return {};
 }
 
+Result<> refresh(App& app, const Args& args) {
+  VIRGA_TRY(auto* api, app.api());
+  for (const auto& word : args.words) {
+    VIRGA_TRY(auto name, local_name(word));
+    VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
+    auto progress = app.progress("Refreshing the image");
+    VIRGA_TRY(auto operation, api->run("POST", image_resource().url(app, fingerprint).segment("refresh"), {}, &progress));
+    const bool newer = boolean_of(object_of(operation, "metadata"), "refreshed");
+    app.note(newer ? "Image refreshed successfully!" : "Image already up to date.");
+  }
+  return {};
+}
+
 Result<> get_property(App& app, const Args& args) {
   VIRGA_TRY(auto object, image(app, args));
   const auto* value = object_of(object, "properties").if_contains(args[1]);
@@ -145,6 +158,14 @@ Command image_command() {
        .least = 1,
        .most = any_number,
        .run = remove},
+      {.use = "refresh [<remote>:]<image> [[<remote>:]<image>...]",
+       .summary = "Refresh images",
+       .description = "Asks the server that an image was fetched from for a newer one, which takes its place and its aliases.",
+       .examples = "virga image refresh debian/12",
+       .flags = {vm_flag()},
+       .least = 1,
+       .most = any_number,
+       .run = refresh},
       {.use = "get-property [<remote>:]<image> <key>",
        .summary = "Get image properties",
        .flags = {vm_flag()},
