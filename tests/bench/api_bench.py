@@ -46,7 +46,9 @@ class Virga(Side):
         self.daemon = support.Daemon(extra=["--fake-drivers"])
         super().__init__("virga", self.daemon.socket, self.daemon.process.pid)
         self.api = Api(self.socket)
-        support.Client(self.daemon, "virga")("admin", "init", "--auto")
+        virga = support.Client(self.daemon, "virga")
+        virga("admin", "init", "--auto")
+        virga("profile", "device", "remove", "default", "eth0")  # the other side has no NICs either
         self.fingerprint = self.api.import_image(image, "tiny")
 
     def grow(self, count):
