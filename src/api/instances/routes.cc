@@ -33,7 +33,8 @@ Result<Instances::Ptr> find(Context& c) {
 
 void append(Context& c, std::string& out, const Instances::Ptr& i) {
   if (c.recursion == 0) {
-    out += json::serialize(json::value(engine::instance_url(i->project, i->name)));
+    // Percent-encoded: nothing in it needs an escape.
+    out.append("\"").append(engine::instance_url(i->project, i->name)).append("\"");
     return;
   }
   out += c.shared.instance_cache.rendered(i);
