@@ -199,6 +199,28 @@ class Files(unittest.TestCase):
             self.assertEqual(sock.recv(4096)[4:9], b"\2\0\0\0\3")
             sock.close()
 
+    def test_what_serves_the_files_can_do_little_else(self):
+        for name in ("c1", "c2"):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(self.daemon.socket)
+                sock.sendall(f"GET /1.0/instances/{name}/sftp HTTP/1.1\r\nHost: x\r\nUpgrade: sftp\r\nConnection: Upgrade\r\n\r\n\0\0\0\5\1\0\0\0\3".encode())
+                sock.recv(1)
+                argument = "running" if name == "c1" else "stopped"
+                servers = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if os.path.exists(f"/proc/{pid}/cmdline")
+                           and support.contents(f"/proc/{pid}/cmdline").startswith(os.path.join(support.BIN, "virga-files").encode() + b"\0" + argument.encode())]
+                mine = [pid for pid in servers if f"PPid:\t{self.daemon.process.pid}\n" in support.contents(f"/proc/{pid}/status").decode()]
+                self.assertEqual(len(mine), 1)
+                status = dict(line.split(":\t", 1) for line in support.contents(f"/proc/{mine[0]}/status").decode().splitlines() if ":\t" in line)
+                for capabilities in ("CapEff", "CapPrm", "CapBnd"):
+                    self.assertEqual(int(status[capabilities], 16), 0x1f, "those that files need: chown to fsetid")
+                self.assertEqual(status["NoNewPrivs"], "1")
+                self.assertGreaterEqual(int(status["Uid"].split()[0]), 1_000_000, "root of the guest, nobody on the host")
+                for space in ("user", "mnt", "net", "ipc"):
+                    self.assertNotEqual(os.readlink(f"/proc/{mine[0]}/ns/{space}"), os.readlink(f"/proc/self/ns/{space}"))
+                self.assertEqual(len(os.listdir(f"/proc/{mine[0]}/fd")), 4, "its streams and the root of the guest")
+                self.assertNotIn("virga-files", self.virga("exec", "c1", "--", "ps"), "the guest does not see it")
+            support.wait_until(lambda: not os.path.exists(f"/proc/{mine[0]}"), 20, "its end with the connection")
+
     def test_the_stock_client_serves_a_mount(self):
         if shutil.which("sftp") is None:
             self.skipTest("there is no sftp client here")
