@@ -56,6 +56,7 @@ struct LogTest : ::testing::Test {
     spec.channels = {"0"};
     spec.caller = {.username = "kim", .protocol = "tls", .address = "[::1]:1", .admin = false, .fingerprint = "aa"};
     Operations::Body body = [result](Operation&) -> Task<Result<>> { co_return result; };
+    clock.advance(1s);  // the order after a restart is that of the times they began at
     auto op = life->operations.start(std::move(spec), std::move(body));
     auto done = co_await life->operations.wait((*op)->id(), std::nullopt);
     EXPECT_TRUE(done);
