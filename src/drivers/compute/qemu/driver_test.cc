@@ -27,22 +27,19 @@ using namespace std::chrono_literals;
 
 constexpr std::uint32_t guest_user = 1'234'500;
 
-/// The taps live in a network namespace of this program's own, which goes away with it.
-struct OwnNetwork : ::testing::Environment {
-  void SetUp() override {
-    if (::unshare(CLONE_NEWNET) != 0) GTEST_SKIP() << "needs root (a network namespace)";
-  }
-};
-[[maybe_unused]] const auto* const own_network = ::testing::AddGlobalTestEnvironment(new OwnNetwork);
-
 /// Kernel and initrd are made once for all tests.
 class Qemu : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    if (const char* given = std::getenv("VIRGA_TEST_BASE")) {  // a process that another one of us looks after
+    if (const char* given = std::getenv("VIRGA_TEST_BASE"))  // a process that another one of us looks after
       base = given;
-      return;
-    }
+    else
+      make_guest();
+    // The taps live in a network namespace of this program's own, which goes away with it. Making the guest may have needed the
+    // network.
+    if (missing.empty() && ::unshare(CLONE_NEWNET) != 0) missing = "needs root (a network namespace)";
+  }
+  static void make_guest() {
     char pattern[] = "/tmp/virga-qemu-test-XXXXXX";
     base = ::mkdtemp(pattern);
     fs::permissions(base, fs::perms(0711));
