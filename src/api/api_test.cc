@@ -111,6 +111,7 @@ TEST_F(Site, PagesOfOtherSitesAreRefused) {
 }
 
 TEST_F(Site, StrangersSeeTheDoorOnly) {
+  make_world();
   auto stranger = tls;
   stranger.identity = http::make_self_signed("stranger", {}).value();
   auto ask = [&](const http::Endpoint& who, std::string method, std::string target, std::string body = "") {
@@ -126,9 +127,17 @@ TEST_F(Site, StrangersSeeTheDoorOnly) {
     EXPECT_EQ(server.status, 200);
     EXPECT_EQ(server.metadata().at("auth").as_string(), "untrusted");
     EXPECT_FALSE(server.metadata().as_object().contains("environment"));
-    for (auto target : {"/1.0/instances", "/1.0/certificates", "/1.0/operations", "/1.0/events", "/1.0/images", "/1.0/resources",
+    for (auto target : {"/1.0/instances", "/1.0/certificates", "/1.0/operations", "/1.0/events", "/1.0/resources",
                         "/1.0/metadata/configuration", "/1.0/projects"})
       EXPECT_EQ(ask(who, "GET", target).status, 403) << target;
+    // Images may be public; these are not.
+    for (auto target : {"/1.0/images", "/1.0/images?recursion=1", "/1.0/images?all-projects=true", "/1.0/images/aliases"})
+      EXPECT_EQ(ask(who, "GET", target).metadata(), json::array()) << target;
+    for (const auto& target :
+         {"/1.0/images/" + sha256_hex("tiny image"), "/1.0/images/" + sha256_hex("tiny image") + "/export?secret=x",
+          std::string("/1.0/images/aliases/tiny"), std::string("/1.0/images/0123")})
+      EXPECT_EQ(ask(who, "GET", target).status, 404) << target;
+    EXPECT_EQ(ask(who, "POST", "/1.0/images", R"({"source":{"type":"image"}})").status, 403);
     // The decision does not depend on the body (S42).
     for (std::string body : {"", "{}", "{", R"({"name":"x"})"})
       EXPECT_EQ(ask(who, "POST", "/1.0/profiles", body).status, 403) << body;

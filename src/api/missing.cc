@@ -21,7 +21,6 @@ void add_missing_routes(Router& router) {
                               "/1.0/network-allocations",
                               "/1.0/network-integrations",
                               "/1.0/network-zones",
-                              "/1.0/images/{fingerprint}/secret",
                               "/1.0/instances/{name}/access",
                               "/1.0/instances/{name}/backups",
                               "/1.0/instances/{name}/bitmaps",
@@ -49,7 +48,6 @@ void add_missing_routes(Router& router) {
   using http::Method;
   router.add(Method::put, "/1.0/instances", {not_yet});
   router.add(Method::del, "/1.0/instances/{name}/logs/{file}", {not_yet});
-  router.add(Method::post, "/1.0/images/{fingerprint}/export", {not_yet});
   router.add(Method::post, "/1.0/storage-pools/{name}/volumes", {not_yet});
   router.add(Method::post, "/1.0/storage-pools/{name}/volumes/{type}", {not_yet});
   for (auto method : {Method::post, Method::put, Method::patch, Method::del})

@@ -12,6 +12,7 @@ namespace virga::engine {
 class Certificates;
 class Events;
 class Images;
+class ImageTransfers;
 class Instances;
 class Networks;
 class Operations;
@@ -52,6 +53,7 @@ struct Services {
   engine::Server& server;
   engine::Sampler& sampler;
   engine::Warnings& warnings;
+  engine::ImageTransfers& transfers;
   About about;
 };
 

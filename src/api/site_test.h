@@ -10,10 +10,12 @@
 #include "base/random.h"
 #include "drivers/compute/fake/fake.h"
 #include "drivers/network/fake/fake.h"
+#include "drivers/remote/fake/fake.h"
 #include "drivers/storage/fake/fake.h"
 #include "engine/certificates/service.h"
 #include "engine/events/events.h"
 #include "engine/images/service.h"
+#include "engine/images/transfers.h"
 #include "engine/instances/service.h"
 #include "engine/journal/journal.h"
 #include "engine/networks/service.h"
@@ -103,6 +105,7 @@ struct Engine {
             {store, journal, operations, events, images_on_disk, images_on_disk, clock,
              [this](const std::string& p) { return projects.images_of(p).value_or(p); }, [this] { return pools.open_drivers(); }},
             executor),
+        transfers(images, operations, remotes, executor),
         instances({store, journal, operations, events, projects, profiles, pools, networks, images, containers, vms, clock,
                    directory, "boot"},
                   executor),
@@ -180,6 +183,8 @@ struct Engine {
   engine::Pools pools;
   engine::Networks networks;
   engine::Images images;
+  remote::FakeDriver remotes;
+  engine::ImageTransfers transfers;
   engine::Instances instances;
   engine::Sampler sampler;
 };
@@ -212,6 +217,7 @@ struct Site : ::testing::Test {
                            engine->server,
                            engine->sampler,
                            engine->warnings,
+                           engine->transfers,
                            {.version = "test"}});
       server.emplace(loop.executor(), api->handler(), Api::server_options());
       engine->certificates.on_removed([this](const std::string& fingerprint) { server->close_certificate(fingerprint); });

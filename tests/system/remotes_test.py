@@ -188,6 +188,157 @@ class RestrictedClients(Remotes):
         self.assertEqual((status("mine", token), status("theirs", token), status("mine", token[:-2])), ("200", "404", "403"))
 
 
+def small_image(directory, name, split=False):
+    """A container's image of a few files: (metadata, rootfs), or (unified,)."""
+    import io
+    import tarfile
+
+    def add(tar, path, data, mode=0o644):
+        info = tarfile.TarInfo(path)
+        info.size, info.mode = len(data), mode
+        tar.addfile(info, io.BytesIO(data))
+
+    def folder(tar, path):
+        info = tarfile.TarInfo(path)
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+    metadata = f"architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: {name}\n  description: {name}\n".encode()
+    paths = [os.path.join(directory, f"{name}.tar")] + ([os.path.join(directory, f"{name}.root.tar")] if split else [])
+    with tarfile.open(paths[0], "w") as tar:
+        add(tar, "metadata.yaml", metadata)
+        if not split:
+            for path in ("rootfs", "rootfs/bin", "rootfs/etc"):
+                folder(tar, path)
+            add(tar, "rootfs/bin/init", os.urandom(300_000), 0o755)
+    if split:
+        with tarfile.open(paths[1], "w") as tar:
+            for path in ("bin", "etc"):
+                folder(tar, path)
+            add(tar, "bin/init", os.urandom(300_000), 0o755)
+    return paths
+
+
+class ImageCopies(Remotes):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.fingerprints = {}
+        for name, split in (("whole", False), ("parts", True)):
+            cls.local["a"]("image", "import", *small_image(cls.base, name, split), "--alias", name)
+            cls.fingerprints[name] = [i for i in cls.local["a"].json("image", "list") if i["properties"]["os"] == name][0]["fingerprint"]
+
+    def tearDown(self):
+        for image in self.local["b"].json("image", "list"):
+            self.local["b"]("image", "delete", image["fingerprint"])
+
+    def on_b(self, project="default"):
+        return {i["fingerprint"]: i for i in self.daemons["b"].query(f"/1.0/images?recursion=1&project={project}")}
+
+    def test_every_mode_copies_both_kinds_of_files_with_both_clients(self):
+        desks = {program: self.desk(program) for program in ("virga", "incus")}
+        for program, desk in desks.items():
+            for mode in ("pull", "push", "relay"):
+                for name, fingerprint in self.fingerprints.items():
+                    with self.subTest(program=program, mode=mode, image=name):
+                        desk("image", "copy", f"a:{name}", "b:", "--copy-aliases", "--alias", f"{name}-2", "--mode", mode)
+                        image = self.on_b()[fingerprint]
+                        self.assertEqual(sorted(a["name"] for a in image["aliases"]), [name, f"{name}-2"])
+                        self.assertEqual(image["properties"]["os"], name)
+                        files = [os.path.join(self.daemons[d].state, "images", fingerprint + suffix) for d in "ab" for suffix in ("", ".rootfs")]
+                        for a, b in zip(files[:2], files[2:]):
+                            self.assertEqual(os.path.exists(a), os.path.exists(b))
+                            self.assertTrue(not os.path.exists(a) or support.contents(a) == support.contents(b))
+                        self.local["b"]("image", "delete", fingerprint)
+        left = [o for d in "ab" for o in (self.daemons[d].query("/1.0/operations?recursion=1") or {}).get("running", [])]
+        self.assertEqual(left, [], "no secret is left behind")
+
+    def test_a_secret_is_for_one_image_and_one_download(self):
+        a, wanted = self.daemons["a"], self.fingerprints["whole"]
+        url = f"https://127.0.0.1:18443/1.0/images/{wanted}"
+        get = ServerConfiguration.get
+        self.assertEqual(get(self, url)[0], 404)
+        self.assertEqual(get(self, url + "/export")[0], 404)
+        secret = self.secret(wanted)
+        self.assertEqual(get(self, url + f"?secret={secret}")[0], 200)
+        self.assertEqual(get(self, f"https://127.0.0.1:18443/1.0/images/{self.fingerprints['parts']}/export?secret={secret}")[0], 404)
+        listed = json.dumps(a.query("/1.0/operations?recursion=1"))
+        self.assertNotIn(secret, listed)
+        self.assertEqual(get_bytes(self, url + f"/export?secret={secret}")[0], 200)
+        self.assertEqual(get(self, url + f"/export?secret={secret}")[0], 404, "once")
+        # Strangers see public images and nothing else.
+        self.assertEqual(json.loads(get(self, "https://127.0.0.1:18443/1.0/images")[1])["metadata"], [])
+        self.local["a"]("image", "edit", wanted, input="public: true\nproperties:\n  os: whole\n")
+        self.assertEqual(json.loads(get(self, "https://127.0.0.1:18443/1.0/images")[1])["metadata"], [f"/1.0/images/{wanted}"])
+        public = Desk("virga", self.base)
+        public("remote", "add", "shop", "https://127.0.0.1:18443", "--public", "--accept-certificate")
+        self.assertIn(wanted[:12], public("image", "list", "shop:", "--format", "csv"))
+        self.local["a"]("image", "edit", wanted, input="public: false\nproperties:\n  os: whole\n")
+        self.assertEqual(public("image", "list", "shop:", "--format", "csv"), "")
+
+    def secret(self, fingerprint):
+        return self.daemons["a"].query(f"/1.0/images/{fingerprint}/secret", "POST")["metadata"]["secret"]
+
+    def pull(self, **source):
+        """What b says to an order to fetch: the error's text, or nothing."""
+        body = {"source": {"type": "image", "mode": "pull", "protocol": "incus", "server": "https://127.0.0.1:18443",
+                           "certificate": self.daemons["a"].query("/1.0")["environment"]["certificate"], "fingerprint": self.fingerprints["whole"], **source}}
+        try:
+            operation = self.daemons["b"].query("/1.0/images", "POST", body)
+        except support.CommandFailed as refused:
+            return str(refused)
+        return self.daemons["b"].query(f"/1.0/operations/{operation['id']}/wait")["err"]
+
+    def test_a_server_is_not_led_where_it_should_not_go(self):
+        secret = self.secret(self.fingerprints["whole"])
+        other = self.daemons["b"].query("/1.0")["environment"]["certificate"]
+        self.assertIn("certificate", self.pull(secret=secret, certificate=other))
+        self.assertIn("certificate", self.pull(secret=secret, certificate=""))
+        self.assertIn("may not be reached", self.pull(secret=secret, server="https://169.254.169.254"))
+        for server in ("http://127.0.0.1:18443", "file:///etc/passwd", "https://127.0.0.1:18443/?x=", "unix:///run/x", ""):
+            self.assertIn("source.server", self.pull(secret=secret, server=server), server)
+        self.assertIn("404", self.pull(secret="0" * 64))
+        self.assertIn("fingerprint", self.pull(secret=secret, fingerprint="../../x"))
+        self.assertEqual(self.on_b(), {})
+        self.assertEqual(self.pull(secret=secret), "")
+        self.assertIn("already", self.pull(secret=self.secret(self.fingerprints["whole"])))
+
+    def test_an_upload_needs_the_secret_of_its_image(self):
+        import subprocess
+        whole = os.path.join(self.base, "whole.tar")
+        def upload(secret, fingerprint):
+            return subprocess.run(["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"X-Incus-secret: {secret}", "-H", f"X-Incus-fingerprint: {fingerprint}",
+                                   "-H", "Content-Type: application/octet-stream", "--data-binary", f"@{whole}", "https://127.0.0.1:18444/1.0/images"],
+                                  capture_output=True, text=True, check=True).stdout
+        self.assertEqual(upload("0" * 64, self.fingerprints["whole"]), "403")
+        expect = lambda f: self.daemons["b"].query("/1.0/images", "POST", {"source": {"type": "image", "mode": "push", "fingerprint": f}})["metadata"]["secret"]
+        secret = expect(self.fingerprints["whole"])
+        self.assertEqual(upload(secret, self.fingerprints["parts"]), "403")
+        self.assertEqual(upload(secret, self.fingerprints["whole"]), "202")
+        self.assertEqual(upload(secret, self.fingerprints["whole"]), "403", "once")
+        support.wait_until(lambda: self.on_b(), what="the image")
+        # Another image than the one that was announced is not taken.
+        self.local["b"]("image", "delete", self.fingerprints["whole"])
+        secret = expect(self.fingerprints["parts"])
+        self.assertEqual(upload(secret, self.fingerprints["parts"]), "202")
+        support.wait_until(lambda: not (self.daemons["b"].query("/1.0/operations") or {}).get("running"), what="the end of the import")
+        self.assertEqual(self.on_b(), {})
+
+    def test_a_killed_server_leaves_nothing_of_a_download(self):
+        self.assertEqual(self.pull(secret=self.secret(self.fingerprints["parts"]), fingerprint=self.fingerprints["parts"]), "")
+        self.local["b"]("image", "delete", self.fingerprints["parts"])
+        self.daemons["b"].restart()
+        self.assertEqual([n for n in os.listdir(os.path.join(self.daemons["b"].state, "images"))], [])
+
+
+def get_bytes(test, url):
+    import ssl
+    import urllib.request
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with urllib.request.urlopen(url, context=context, timeout=20) as answer:
+        return answer.status, answer.read()
+
+
 class ServerConfiguration(Remotes):
     METRICS = "127.0.0.1:18445"
 

@@ -28,9 +28,18 @@ Result<std::optional<InstanceType>> read_type(Context& c) {
   return std::optional(type);
 }
 
+/// Strangers see the names of public images.
+bool may_see(Context& c, const ImageAlias& alias) {
+  if (c.identity.trusted) return c.identity.may_use(alias.project);
+  const auto image = c.services.images.find(alias.project, alias.target);
+  return image && (*image)->is_public;
+}
+
 Task<Result<Response>> list(Context& c) {
   auto aliases = c.services.images.aliases(c.scope());
-  std::erase_if(aliases, [&](const Images::AliasPtr& a) { return c.all_projects && !c.identity.may_use(a->project); });
+  std::erase_if(aliases, [&](const Images::AliasPtr& a) {
+    return c.all_projects ? !may_see(c, *a) : !c.identity.trusted && !may_see(c, *a);
+  });
   VIRGA_CO_TRY(auto out, list_objects(c, aliases, alias_url, alias_json));
   co_return sync(out);
 }
@@ -52,7 +61,9 @@ Task<Result<Response>> create(Context& c) {
 
 Task<Result<Response>> get(Context& c) {
   VIRGA_CO_TRY(auto type, read_type(c));
-  VIRGA_CO_TRY(auto alias, c.services.images.find_alias(c.project, c.param(0), type));
+  auto found = c.services.images.find_alias(c.project, c.param(0), type);
+  if (!c.identity.trusted && !(found && may_see(c, **found))) co_return fail(ErrorKind::not_found, "no such image alias");
+  VIRGA_CO_TRY(auto alias, std::move(found));
   co_return with_etag(sync(alias_json(*alias)), alias_etag(*alias));
 }
 
@@ -90,9 +101,9 @@ Task<Result<Response>> remove(Context& c) {
 
 void add_image_alias_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/images/aliases", {list});
+  router.add(Method::get, "/1.0/images/aliases", {list, Access::anyone});
   router.add(Method::post, "/1.0/images/aliases", {create});
-  router.add(Method::get, "/1.0/images/aliases/{name}", {.handler = get, .slashes = true});
+  router.add(Method::get, "/1.0/images/aliases/{name}", {.handler = get, .access = Access::anyone, .slashes = true});
   router.add(Method::put, "/1.0/images/aliases/{name}", {.handler = change, .slashes = true});
   router.add(Method::patch, "/1.0/images/aliases/{name}", {.handler = change, .slashes = true});
   router.add(Method::post, "/1.0/images/aliases/{name}", {.handler = rename, .slashes = true});

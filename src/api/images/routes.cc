@@ -1,16 +1,20 @@
 // /1.0/images
 #include "api/routes.h"
 
+#include <fmt/format.h>
+
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/images/export.h"
 #include "api/images/json.h"
 #include "api/images/source.h"
+#include "api/images/transfer.h"
 #include "api/images/upload.h"
 #include "api/respond.h"
 #include "api/router.h"
 #include "base/units.h"
 #include "engine/images/service.h"
+#include "engine/images/transfers.h"
 #include "engine/operations/operations.h"
 #include "engine/url.h"
 
@@ -30,7 +34,9 @@ Result<Images::Ptr> find(Context& c) {
 
 Task<Result<Response>> list(Context& c) {
   auto images = c.services.images.list(c.scope());
-  std::erase_if(images, [&](const Images::Ptr& i) { return c.all_projects && !c.identity.may_use(i->project); });
+  std::erase_if(images, [&](const Images::Ptr& i) {
+    return c.identity.trusted ? c.all_projects && !c.identity.may_use(i->project) : !i->is_public;
+  });
   VIRGA_CO_TRY(auto out, list_objects(
                              c, images, [](const Image& i) { return engine::image_url(i.project, i.fingerprint); },
                              [&](const Image& i) { return show(c, i); }));
@@ -38,6 +44,11 @@ Task<Result<Response>> list(Context& c) {
 }
 
 Task<Result<Response>> import(Context& c) {
+  if (!c.identity.trusted && !is_brought(c)) co_return fail(ErrorKind::denied, "not authorized");
+  if (is_brought(c)) {
+    VIRGA_CO_TRY(auto operation, co_await image_that_is_brought(c));
+    co_return accepted(*operation);
+  }
   if (c.request.headers.get("content-type").starts_with("application/json")) {
     VIRGA_CO_TRY(auto operation, co_await image_from_source(c));
     co_return accepted(*operation);
@@ -48,7 +59,7 @@ Task<Result<Response>> import(Context& c) {
 }
 
 Task<Result<Response>> get(Context& c) {
-  VIRGA_CO_TRY(auto image, find(c));
+  VIRGA_CO_TRY(auto image, readable_image(c));
   co_return with_etag(sync(show(c, *image)), image_etag(*image));
 }
 
@@ -101,21 +112,25 @@ Task<Result<Response>> remove(Context& c) {
 }
 
 Task<Result<Response>> download(Context& c) {
-  VIRGA_CO_TRY(auto image, find(c));
-  co_return export_image(c.services.images, *image);
+  VIRGA_CO_TRY(auto image, readable_image(c));
+  auto response = export_image(c.services.images, *image);
+  if (response && !c.identity.trusted && !image->is_public) c.services.transfers.reading(c.query("secret"));
+  co_return response;
 }
 
 }  // namespace
 
 void add_image_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/images", {list});
-  router.add(Method::post, "/1.0/images", {import, Access::member, BodyKind::stream});
-  router.add(Method::get, "/1.0/images/{fingerprint}", {get});
+  router.add(Method::get, "/1.0/images", {list, Access::anyone});
+  router.add(Method::post, "/1.0/images", {import, Access::anyone, BodyKind::stream});
+  router.add(Method::get, "/1.0/images/{fingerprint}", {get, Access::anyone});
   router.add(Method::put, "/1.0/images/{fingerprint}", {put});
   router.add(Method::patch, "/1.0/images/{fingerprint}", {patch});
   router.add(Method::del, "/1.0/images/{fingerprint}", {remove});
-  router.add(Method::get, "/1.0/images/{fingerprint}/export", {download});
+  router.add(Method::get, "/1.0/images/{fingerprint}/export", {download, Access::anyone});
+  router.add(Method::post, "/1.0/images/{fingerprint}/export", {send_image});
+  router.add(Method::post, "/1.0/images/{fingerprint}/secret", {make_image_secret});
   router.add(Method::post, "/1.0/images/{fingerprint}/refresh", {refresh});
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/body.h"
+#include "api/images/transfer.h"
 #include "base/units.h"
 #include "engine/images/service.h"
 #include "engine/instances/publish.h"
@@ -145,7 +146,11 @@ Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
   }
   if (type == "snapshot")
     co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.type"));
-  if (type == "image") co_return from_server(c, body, source);
+  VIRGA_CO_TRY(auto mode, source.string("mode"));
+  VIRGA_CO_TRY(auto protocol, source.string("protocol"));
+  if (type == "image" && protocol == "simplestreams") co_return from_server(c, body, source);
+  // The stock client leaves the type out when it announces an image that another server will bring.
+  if (type == "image" || (type.empty() && mode == "push")) co_return image_from_server(c, body);
   if (type == "url")
     co_return fail(
         Error(ErrorKind::unsupported, "images from a URL are not implemented yet: upload a tarball").with_field("source.type"));

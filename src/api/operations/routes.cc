@@ -6,6 +6,7 @@
 #include "api/operations/channel.h"
 #include "api/respond.h"
 #include "api/router.h"
+#include "base/random.h"
 #include "engine/operations/operations.h"
 #include "wire/http/websocket.h"
 
@@ -64,9 +65,17 @@ Task<Result<Response>> cancel(Context& c) {
   co_return empty();
 }
 
+/// Who was told the operation's secret may wait for its end: a server that brought an image here.
+bool knows_secret(const engine::Operation& operation, std::string_view secret) {
+  const auto known = Fields(operation.spec().secret_metadata).string("secret").value_or("");
+  return !known.empty() && equal_constant_time(known, secret);
+}
+
 /// timeout is in seconds; -1 or none: until the end, or until the client goes away.
 Task<Result<Response>> wait(Context& c) {
-  VIRGA_CO_TRY(auto operation, find(c));
+  auto operation = c.services.operations.find(c.param(0));
+  if (!operation || !(may_see(c.identity, *operation) || knows_secret(*operation, c.query("secret"))))
+    co_return fail(missing(c.param(0)));
   std::optional<Milliseconds> timeout;
   if (const auto text = c.query("timeout"); !text.empty()) {
     VIRGA_CO_TRY(const auto seconds, parse_integer(text, -1, 1'000'000));
@@ -98,7 +107,7 @@ void add_operation_routes(Router& router) {
   router.add(Method::get, "/1.0/operations", {list});
   router.add(Method::get, "/1.0/operations/{id}", {get});
   router.add(Method::del, "/1.0/operations/{id}", {cancel});
-  router.add(Method::get, "/1.0/operations/{id}/wait", {wait});
+  router.add(Method::get, "/1.0/operations/{id}/wait", {wait, Access::anyone});
   router.add(Method::get, "/1.0/operations/{id}/websocket", {websocket, Access::anyone});
 }
 

@@ -26,6 +26,7 @@
 #include "engine/certificates/service.h"
 #include "engine/events/events.h"
 #include "engine/images/service.h"
+#include "engine/images/transfers.h"
 #include "engine/instances/service.h"
 #include "engine/journal/journal.h"
 #include "engine/networks/service.h"
@@ -74,6 +75,7 @@ struct Daemon::Parts {
   std::unique_ptr<engine::Pools> pools;
   std::unique_ptr<engine::Networks> networks;
   std::unique_ptr<engine::Images> images;
+  std::unique_ptr<engine::ImageTransfers> transfers;
   std::unique_ptr<engine::Instances> instances;
   std::unique_ptr<engine::Sampler> sampler;
 
@@ -207,6 +209,7 @@ void Daemon::Parts::make_services() {
                             [this] { return pools->open_drivers(); }, image::Limits{}, packer.get(), remotes.get(), &blocking,
                             [this](std::string_view key) { return server->config()->setting(key); }},
       executor);
+  transfers = std::make_unique<engine::ImageTransfers>(*images, *operations, *remotes, executor);
   instances = std::make_unique<engine::Instances>(
       engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,
                                *containers, *vms, clock, options.state_dir, io::boot_id()},
@@ -299,7 +302,7 @@ Task<Result<>> Daemon::Parts::listen() {
   about.end = [] { ::kill(::getpid(), SIGTERM); };
   about.addresses = [this] { return https->bound().empty() ? std::vector<std::string>() : reachable_addresses(https->bound()); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
-                                                 *certificates, *server, *sampler, *warnings, std::move(about)});
+                                                 *certificates, *server, *sampler, *warnings, *transfers, std::move(about)});
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   auto identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
   https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), api::Api::server_options(), identity);

@@ -131,6 +131,7 @@ Command image_command() {
           "virga image build tiny\n    Make a small image from packages of this machine, for containers and virtual machines\n\n"
           "virga image import debian.tar.xz --alias debian"};
   group.children = {
+      image_copy_command(),
       image_list_command(),
       image_info_command(),
       image_import_command(),

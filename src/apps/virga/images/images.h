@@ -9,6 +9,7 @@
 
 namespace virga::cli {
 
+Command image_copy_command();
 Command image_list_command();
 Command image_info_command();
 Command image_import_command();
