@@ -12,10 +12,15 @@
 #include "api/filter.h"
 #include "api/instances/cache.h"
 #include "api/services.h"
+#include "api/text_cache.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/task.h"
 #include "wire/http/message.h"
+
+namespace virga::engine {
+struct Sample;
+}
 
 namespace virga::api {
 
@@ -28,6 +33,7 @@ struct Shared {
     std::shared_ptr<const void> config;
     std::string text, etag;
   } server_text;
+  TextCache<engine::Sample> sample_cache;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   /// Writes uploads: disks may be slow.
   BlockingPool& files() {

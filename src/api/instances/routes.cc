@@ -11,11 +11,12 @@
 #include "api/images/source.h"
 #include "api/instances/json.h"
 #include "api/instances/request.h"
+#include "api/instances/state.h"
 #include "api/respond.h"
 #include "api/router.h"
 #include "engine/instances/service.h"
-#include "engine/networks/service.h"
 #include "engine/operations/operations.h"
+#include "engine/sampler/sampler.h"
 #include "engine/url.h"
 
 namespace virga::api {
@@ -25,6 +26,7 @@ using engine::Instances;
 using http::Response;
 
 constexpr std::size_t most_reserved = 64u << 20;
+constexpr Milliseconds first_sample{300};
 
 Result<Instances::Ptr> find(Context& c) {
   if (auto instance = c.services.instances.find(c.project, c.param(0))) return instance;
@@ -42,7 +44,7 @@ void append(Context& c, std::string& out, const Instances::Ptr& i) {
   // The full form: the same object with three fields more.
   out.pop_back();
   out += R"(,"backups":null,"snapshots":null,"state":)";
-  append_known_state(out, *i, c.services.networks);
+  append_known_state(out, c, *i);
   out.push_back('}');
 }
 
@@ -53,6 +55,8 @@ Task<Result<Response>> list(Context& c) {
   if (const auto text = c.query("instance-type"); !text.empty()) {
     VIRGA_CO_TRY(type, parse_instance_type(text));
   }
+  // Only a sampler that slept is waited for, and not long: what it has by then is shown.
+  if (c.recursion == 2) co_await c.services.sampler.wait_fresh(first_sample);
   // The plain lists of those who see everything, which monitoring asks for all the time.
   const bool plain = filter.empty() && !type && !c.identity.restricted && c.recursion < 2;
   const auto query = plain ? fmt::format("{}:{}", c.recursion, c.scope().value_or("")) : std::string();

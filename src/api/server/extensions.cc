@@ -94,6 +94,7 @@ constexpr std::string_view names[] = {
     "console_force",
     "virga_console_vnc",
     "virga_screenshot",
+    "virga_state_age",
 };
 
 }  // namespace

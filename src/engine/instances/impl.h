@@ -60,6 +60,7 @@ struct Instances::Impl {
   std::map<Key, std::string> renaming;  // profiles: project and new name, to the old name, until the commit is seen
   IdRanges ids;
   std::unordered_map<std::string, WallTime> started_at;  // by uuid
+  std::unordered_map<std::string, Bytes> disk_used;      // by uuid, as last asked for
   std::int64_t next_revision = 1;
   std::uint64_t generation = 0;                                // counts changes of `all`
   std::set<std::string> unadopted;                             // uuids of guests that may run, but did not answer

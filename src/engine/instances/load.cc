@@ -46,7 +46,10 @@ void Instances::Impl::erase(const std::string& project, const std::string& name)
   auto it = all.find({project, name});
   if (it == all.end()) return;
   auto found = by_uuid.find(it->second->uuid);
-  if (found != by_uuid.end() && found->second == it->first) by_uuid.erase(found);
+  if (found != by_uuid.end() && found->second == it->first) {
+    disk_used.erase(it->second->uuid);
+    by_uuid.erase(found);
+  }
   ++generation;
   all.erase(it);
 }

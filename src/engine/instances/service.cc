@@ -204,6 +204,18 @@ std::string Instances::log_directory(const Instance& instance) const {
   return log_path(impl_->parts.state_dir, instance.project, instance.name);
 }
 
+Instances::Vitals Instances::vitals(const Instance& instance) const {
+  Vitals out;
+  if (instance.status == InstanceStatus::running || instance.status == InstanceStatus::frozen)
+    out.pid = impl_->driver(instance.type).status(instance.uuid).pid;
+  if (auto started = impl_->started_at.find(instance.uuid); started != impl_->started_at.end()) out.started_at = started->second;
+  if (auto used = impl_->disk_used.find(instance.uuid); used != impl_->disk_used.end()) {
+    out.disk_used = used->second;
+    if (auto root = root_disk(instance.expanded_devices)) out.root_device = root->first;
+  }
+  return out;
+}
+
 Task<Result<InstanceState>> Instances::state(std::string project, std::string name) {
   VIRGA_CO_TRY(auto instance, impl_->get(project, name));
   InstanceState out;
@@ -219,6 +231,8 @@ Task<Result<InstanceState>> Instances::state(std::string project, std::string na
   if (auto storage = impl_->storage_of(*instance)) {
     auto usage = co_await (*storage)->usage(volume_id(*instance));
     if (usage) out.disk_used = usage->used;
+    // It may have been deleted meanwhile.
+    if (usage && impl_->by_uuid.contains(instance->uuid)) impl_->disk_used[instance->uuid] = usage->used;
   }
   co_return out;
 }

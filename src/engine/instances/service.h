@@ -136,6 +136,14 @@ class Instances {
   std::uint64_t generation() const noexcept;
   /// Asks the guest's host side and, within two seconds, its agent. Errors: not_found.
   Task<Result<InstanceState>> state(std::string project, std::string name);
+  /// What is known about an instance without asking anybody. The disk's use is what state() last learned.
+  struct Vitals {
+    pid_t pid = 0;
+    WallTime started_at{};
+    std::string root_device;
+    std::optional<Bytes> disk_used;
+  };
+  Vitals vitals(const Instance& instance) const;
   /// The directory of its logs: console.log, and init.log or qemu.log. A log may be missing.
   std::string log_directory(const Instance& instance) const;
   /// URLs of the instances that use a profile, a network or a pool, as `used_by` shows them.

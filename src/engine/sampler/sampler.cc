@@ -1,5 +1,6 @@
 #include "engine/sampler/sampler.h"
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <unordered_set>
@@ -112,10 +113,10 @@ SamplePtr Sampler::find(const std::string& id) {
   return it == state_->samples.end() ? nullptr : it->second;
 }
 
-Task<> Sampler::wait_fresh() {
+Task<> Sampler::wait_fresh(std::optional<Milliseconds> patience) {
   auto state = state_;
   State::interest(state);
-  const auto end = now() + state->times.patience;
+  const auto end = now() + std::min(patience.value_or(state->times.patience), state->times.patience);
   // A pass that is late by more than one interval is not waited for either: its samples tell their age.
   while (state->last_pass + 2 * state->times.interval < now() && now() < end) {
     if (!co_await state->passed.wait_for(std::chrono::duration_cast<Milliseconds>(end - now()) + Milliseconds(1))) co_return;

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -42,8 +43,9 @@ class Sampler {
 
   /// The last sample of a guest, by its id; null where there is none yet. Asking keeps the sampler going.
   SamplePtr find(const std::string& id);
-  /// Where the sampler has slept, waits a moment for its first pass. After that it returns at once.
-  Task<> wait_fresh();
+  /// Where the sampler has slept, waits a moment for its first pass. After that it returns at once. `patience`: less than that of
+  /// the times.
+  Task<> wait_fresh(std::optional<Milliseconds> patience = {});
   /// How many passes there were.
   std::uint64_t passes() const noexcept;
   Task<> stop();
