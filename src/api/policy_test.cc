@@ -120,6 +120,39 @@ TEST_F(Policy, LimitsHoldOnEveryPath) {
   EXPECT_EQ(limit(R"("limits.instances":"4")"), "");
 }
 
+TEST_F(Policy, AMoveEndsInTheProjectItGoesTo) {
+  ASSERT_EQ(
+      change(
+          "POST", "/1.0/projects",
+          R"({"name":"tight","config":{"features.images":"false","features.profiles":"false","limits.memory":"128MiB","restricted":"true"}})"),
+      "");
+  const auto move = [&](std::string body) { return change("POST", "/1.0/instances/a?project=lab", std::move(body)); };
+  const auto before = everything();
+  EXPECT_NE(move(R"({"name":"a","migration":true,"project":"tight"})").find("'limits.memory'"), std::string::npos);
+  EXPECT_NE(move(R"({"name":"a","project":"tight","config":{"limits.memory":"64MiB","security.nesting":"true"}})")
+                .find("restricted.containers.nesting"),
+            std::string::npos);
+  EXPECT_NE(move(R"({"name":"a","project":"nowhere"})"), "");
+  EXPECT_NE(move(R"({"name":"a","project":"lab"})"), "") << "it is there";
+  EXPECT_NE(move(R"({"name":"a","project":"tight","Profiles":["none"]})"), "");
+  EXPECT_EQ(everything(), before);
+  EXPECT_EQ(
+      move(R"({"name":"b","migration":true,"project":"tight","Config":{"limits.memory":"64MiB"},"Devices":null,"Profiles":null})"),
+      "");
+  EXPECT_EQ(get("/1.0/instances/a?project=lab").status, 404);
+  const auto moved = get("/1.0/instances/b?project=tight").metadata().as_object();
+  EXPECT_EQ(moved.at("project").as_string(), "tight");
+  EXPECT_EQ(moved.at("expanded_devices").at("eth0").at("network").as_string(), "br0") << "by the other project's profile";
+  EXPECT_EQ(get("/1.0/projects/tight").metadata().at("used_by").as_array().size(), 1u);
+  EXPECT_NE(change("DELETE", "/1.0/projects/tight"), "");
+  EXPECT_EQ(change("PUT", "/1.0/instances/b/state?project=tight", R"({"action":"start"})"), "");
+  EXPECT_NE(change("POST", "/1.0/instances/b?project=tight", R"({"name":"b","project":"lab"})").find("running"), std::string::npos);
+  EXPECT_EQ(change("PUT", "/1.0/instances/b/state?project=tight", R"({"action":"stop","force":true})"), "");
+  EXPECT_EQ(change("POST", "/1.0/instances/b?project=tight", R"({"name":"a","project":"lab"})"), "");
+  EXPECT_EQ(change("DELETE", "/1.0/projects/tight"), "");
+  EXPECT_EQ(change("DELETE", "/1.0/instances/a?project=lab"), "");
+}
+
 TEST_F(Policy, DisksHaveASizeThatIsCounted) {
   ASSERT_EQ(change("DELETE", "/1.0/instances/a?project=lab"), "");
   upload("vm image", {});

@@ -130,6 +130,7 @@ struct Engine {
         [this](std::string_view p, std::string_view n) { return instances.users_of_profile(std::string(p), std::string(n)); });
     profiles.set_policy([this](const Profile& next) { return instances.check_profile(next); });
     profiles.on_change([this](const std::string& p, const std::string& n) { instances.profile_changed(p, n); });
+    projects.set_usage([this](std::string_view p) { return instances.users_of_project(std::string(p)); });
     projects.policy().set_instances([this](const std::string& project) { return instances.counted(project); });
     projects.policy().add_contents([this](const std::string& project, Amounts& sum) {
       for (const auto& image : images.list(project))

@@ -166,15 +166,31 @@ Result<engine::ExecRequest> read_exec(const json::object& body) {
   return out;
 }
 
-Result<std::string> read_rename(const json::object& body) {
+Result<engine::MoveInstance> read_move(const json::object& body) {
   const Fields fields(body);
   VIRGA_CHECK(fields.only({"name", "migration", "live", "instance_only", "container_only", "target", "pool", "project",
                            "allow_inconsistent", "Config", "Devices", "Profiles", "config", "devices", "profiles", "refresh"}));
-  VIRGA_CHECK(refuse_set(body, {"migration", "live", "target", "pool", "project", "Config", "Devices", "Profiles", "config",
-                                "devices", "profiles", "refresh"}));
-  VIRGA_TRY(auto name, fields.string("name"));
-  if (name.empty()) return invalid("name", "field 'name' must be given");
-  return name;
+  VIRGA_CHECK(refuse_set(body, {"target", "pool", "refresh"}));
+  engine::MoveInstance out;
+  VIRGA_TRY(out.name, fields.string("name"));
+  VIRGA_TRY(out.project, fields.string("project"));
+  // With a project the stock client calls it a migration, and "live" where the guest runs, which is refused as such; without one it
+  // is one to another server.
+  if (out.project.empty()) VIRGA_CHECK(refuse_set(body, {"migration", "live"}));
+  if (out.name.empty() && out.project.empty()) return invalid("name", "field 'name' must be given");
+  for (const char* key : {"config", "Config"}) {
+    VIRGA_TRY(auto config, read_config(fields, key));
+    if (config) out.changes.config = std::move(config);
+  }
+  for (const char* key : {"devices", "Devices"}) {
+    if (!fields.has(key)) continue;
+    VIRGA_TRY(out.changes.devices, fields.string_maps(key));
+  }
+  for (const char* key : {"profiles", "Profiles"}) {
+    if (!fields.has(key)) continue;
+    VIRGA_TRY(out.changes.profiles, fields.strings(key));
+  }
+  return out;
 }
 
 }  // namespace virga::api

@@ -13,6 +13,6 @@ Result<engine::UpdateInstance> read_update(const json::object& body, bool replac
 Result<engine::StateChange> read_state_change(const json::object& body);
 Result<engine::ExecRequest> read_exec(const json::object& body);
 /// POST on an instance: a rename; moves are not implemented. Returns the new name.
-Result<std::string> read_rename(const json::object& body);
+Result<engine::MoveInstance> read_move(const json::object& body);
 
 }  // namespace virga::api

@@ -138,11 +138,15 @@ Task<Result<Response>> patch(Context& c) {
   co_return empty();
 }
 
-Task<Result<Response>> rename(Context& c) {
+/// A new name, another project, or both.
+Task<Result<Response>> move(Context& c) {
   VIRGA_CO_TRY(auto instance, find(c));
   VIRGA_CO_TRY(auto body, c.json());
-  VIRGA_CO_TRY(auto name, read_rename(body));
-  VIRGA_CO_TRY(auto operation, c.services.instances.rename(c.caller(), c.project, instance->name, name));
+  VIRGA_CO_TRY(auto request, read_move(body));
+  // A project that the caller may not use looks like one that does not exist.
+  if (!request.project.empty() && !c.identity.may_use(request.project))
+    co_return fail(Error(ErrorKind::not_found, fmt::format("no project '{}'", request.project)).with_field("project"));
+  VIRGA_CO_TRY(auto operation, c.services.instances.move(c.caller(), c.project, instance->name, std::move(request)));
   co_return accepted(*operation);
 }
 
@@ -183,7 +187,7 @@ void add_instance_routes(Router& router) {
   router.add(Method::get, "/1.0/instances/{name}", {get});
   router.add(Method::put, "/1.0/instances/{name}", {put});
   router.add(Method::patch, "/1.0/instances/{name}", {patch});
-  router.add(Method::post, "/1.0/instances/{name}", {rename});
+  router.add(Method::post, "/1.0/instances/{name}", {move});
   router.add(Method::del, "/1.0/instances/{name}", {remove});
   router.add(Method::get, "/1.0/instances/{name}/state", {state});
   router.add(Method::put, "/1.0/instances/{name}/state", {change_state});

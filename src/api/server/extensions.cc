@@ -58,6 +58,7 @@ constexpr std::string_view names[] = {
     "event_lifecycle_requestor_address",
     "metrics",
     "image_source_project",
+    "instance_project_move",
     "instance_all_projects",
     "instance_get_full",
     "event_project",

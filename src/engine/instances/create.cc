@@ -273,16 +273,9 @@ void Instances::Impl::register_procedures() {
                                 return p;
                               }));
   parts.journal.register_kind("instance-rename", with_instance([this](std::string id, Ptr i, const json::object& arguments) {
-                                auto new_name = Fields(arguments).string("new_name").value_or("");
-                                auto p = rename_procedure(std::move(id), i, new_name);
-                                p.recovered = [this, i, new_name] {
-                                  Instance changed = *i;
-                                  changed.name = new_name;
-                                  changed.config.try_emplace("volatile.apply_template", "rename");
-                                  erase(i->project, i->name);
-                                  put(std::move(changed));
-                                  parts.networks.renamed(i->uuid, new_name);
-                                };
+                                auto moved = std::make_shared<const Instance>(moved_again(*i, arguments));
+                                auto p = move_procedure(std::move(id), i, moved);
+                                p.recovered = [this, i, moved] { (void)moved_to(i, *moved); };
                                 return p;
                               }));
 }

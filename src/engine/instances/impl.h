@@ -98,16 +98,24 @@ struct Instances::Impl {
   Procedure create_procedure(std::string id, Instance instance);
   Procedure start_procedure(std::string id, Ptr instance);
   Procedure stop_procedure(std::string id, Ptr instance, Power power);
-  Procedure rename_procedure(std::string id, Ptr instance, std::string new_name);
+  Procedure move_procedure(std::string id, Ptr instance, Ptr moved);
   Procedure remove_procedure(std::string id, Ptr instance);
   Procedure publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing);
   Procedure files_procedure(std::string id, Ptr instance, std::shared_ptr<ByteStream>* opened);
   void register_procedures();
 
   // --- changes (update.cc)
-  Result<Instance> updated(const Instance& before, const UpdateInstance& request) const;
+  /// `project` and `name`: where it is to be; empty: where it is.
+  Result<Instance> updated(const Instance& before, const UpdateInstance& request, const std::string& project = {},
+                           const std::string& name = {}) const;
   Result<> check_change(const Instance& before, const Instance& after) const;  // of the merged object
   Task<Result<>> commit_update(Ptr before, Instance after);
+
+  // --- renames and moves (move.cc)
+  Result<Instance> moved(const Instance& before, const MoveInstance& request) const;
+  Ptr moved_to(Ptr before, Instance moved);
+  Instance moved_again(const Instance& now, const json::object& arguments) const;  // from a journal row
+  Task<Result<>> move(std::string operation_id, Ptr before, MoveInstance request, Caller caller);
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);

@@ -178,7 +178,8 @@ TEST_F(InstancesTest, LivesThroughAllItsStates) {
     EXPECT_FALSE(daemon->instances.remove(root, "default", "web")) << "it runs";
     EXPECT_EQ(co_await change("web", StateAction::stop), std::nullopt);
     EXPECT_EQ(daemon->network.nics.size(), 0u);
-    EXPECT_EQ(co_await finished(daemon->instances.rename(root, "default", "web", "db")), std::nullopt);
+    EXPECT_EQ(co_await finished(daemon->instances.move(root, "default", "web", {.project = {}, .name = "db", .changes = {}})),
+              std::nullopt);
     EXPECT_EQ(daemon->instances.find("default", "web"), nullptr);
     EXPECT_EQ(co_await change("db", StateAction::start), std::nullopt);
     EXPECT_EQ(co_await change("db", StateAction::stop), std::nullopt);

@@ -1,7 +1,7 @@
 // Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
 // drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: create.cc start.cc stop.cc rename.cc remove.cc update.cc exec.cc files.cc; load.cc is what happens when the
+// One file a verb: create.cc start.cc stop.cc move.cc remove.cc update.cc exec.cc files.cc; load.cc is what happens when the
 // daemon starts; spec.cc turns an instance into what drivers take (pure).
 #pragma once
 
@@ -64,6 +64,13 @@ struct UpdateInstance {
   std::optional<Config> config;    ///< PATCH: an empty value takes the key away
   std::optional<Devices> devices;  ///< PATCH: whole devices are replaced
   bool replace = true;             ///< PUT
+};
+
+/// A new name, another project, or both; `changes` says what else is to be different there.
+struct MoveInstance {
+  std::string project;  ///< empty: the same
+  std::string name;     ///< empty: the same
+  UpdateInstance changes;
 };
 
 enum class StateAction { start, stop, restart, freeze, unfreeze };
@@ -165,8 +172,8 @@ class Instances {
   // rest is the operation's.
   Task<Result<OperationPtr>> create(Caller caller, CreateInstance request);
   Result<OperationPtr> change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change);
-  Result<OperationPtr> rename(const Caller& caller, const std::string& project, const std::string& name,
-                              const std::string& new_name);
+  /// Renames a stopped instance, or moves it to another project. Errors: not_found, invalid, exists, denied (the project's policy).
+  Result<OperationPtr> move(const Caller& caller, const std::string& project, const std::string& name, MoveInstance request);
   Result<OperationPtr> remove(const Caller& caller, const std::string& project, const std::string& name);
   /// `expected`: the revision the caller saw (If-Match). Errors: conflict.
   Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request,

@@ -86,8 +86,11 @@ Result<OperationPtr> Instances::update(const Caller& caller, const std::string& 
                        });
 }
 
-Result<Instance> Instances::Impl::updated(const Instance& before, const UpdateInstance& request) const {
+Result<Instance> Instances::Impl::updated(const Instance& before, const UpdateInstance& request, const std::string& project,
+                                          const std::string& name) const {
   Instance after = before;
+  if (!project.empty()) after.project = project;
+  if (!name.empty()) after.name = name;
   if (request.description) after.description = *request.description;
   if (request.architecture && !request.architecture->empty()) after.architecture = *request.architecture;
   if (request.ephemeral) after.ephemeral = *request.ephemeral;

@@ -174,8 +174,11 @@ void AddressBook::erase(const std::string& uuid, const std::string& device) {
   nics_.erase(it);
 }
 
-void AddressBook::rename(const std::string& uuid, const std::string& instance) {
-  for (auto it = nics_.lower_bound({uuid, ""}); it != nics_.end() && it->first.first == uuid; ++it) it->second.instance = instance;
+void AddressBook::rename(const std::string& uuid, const std::string& project, const std::string& instance) {
+  for (auto it = nics_.lower_bound({uuid, ""}); it != nics_.end() && it->first.first == uuid; ++it) {
+    it->second.project = project;
+    it->second.instance = instance;
+  }
 }
 
 }  // namespace virga::engine

@@ -30,7 +30,7 @@ class AddressBook {
   std::vector<NicAddresses> on(const std::string& network) const;
   bool any_on(const std::string& network) const;
   void erase(const std::string& uuid, const std::string& device);
-  void rename(const std::string& uuid, const std::string& instance);
+  void rename(const std::string& uuid, const std::string& project, const std::string& instance);
 
  private:
   bool taken(const std::string& network, const std::string& address) const;

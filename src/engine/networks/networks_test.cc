@@ -297,9 +297,9 @@ TEST_F(NetworksTest, AddressesSurviveARestartAndAreGivenBack) {
   EXPECT_EQ(networks->reserve(fixed).error().kind(), ErrorKind::exists);
 
   Transaction rename;
-  networks->put_renamed(rename, "uuid-web", "www");
+  networks->put_renamed(rename, "uuid-web", "default", "www");
   ASSERT_TRUE(await(store.commit(std::move(rename))));
-  networks->renamed("uuid-web", "www");
+  networks->renamed("uuid-web", "default", "www");
   settle();
   EXPECT_EQ(driver.bridges.at("br0").leases.at(0).host_name, "www");
   boot();

@@ -42,15 +42,19 @@ void Networks::forget(const std::string& uuid, const std::optional<std::string>&
   }
 }
 
-void Networks::put_renamed(Transaction& transaction, const std::string& uuid, const std::string& instance) const {
+void Networks::put_renamed(Transaction& transaction, const std::string& uuid, const std::string& project,
+                           const std::string& instance) const {
   for (auto a : impl_->book.of(uuid)) {
+    // Those that the same transaction gives back stay gone.
+    if (std::find(transaction.deletes.begin(), transaction.deletes.end(), Impl::mac_key(a)) != transaction.deletes.end()) continue;
+    a.project = project;
     a.instance = instance;
     transaction.put(Impl::mac_key(a), json::serialize(encode(a)));
   }
 }
 
-void Networks::renamed(const std::string& uuid, const std::string& instance) {
-  impl_->book.rename(uuid, instance);
+void Networks::renamed(const std::string& uuid, const std::string& project, const std::string& instance) {
+  impl_->book.rename(uuid, project, instance);
   for (const auto& a : impl_->book.of(uuid)) impl_->poke(a.network);
 }
 

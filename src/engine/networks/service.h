@@ -119,8 +119,9 @@ class Networks {
   void erase(Transaction& transaction, const std::string& uuid, const std::optional<std::string>& device = {}) const;
   void forget(const std::string& uuid, const std::optional<std::string>& device = {});
   /// Renames the owner in DNS: documents first, then, committed, memory.
-  void put_renamed(Transaction& transaction, const std::string& uuid, const std::string& instance) const;
-  void renamed(const std::string& uuid, const std::string& instance);
+  void put_renamed(Transaction& transaction, const std::string& uuid, const std::string& project,
+                   const std::string& instance) const;
+  void renamed(const std::string& uuid, const std::string& project, const std::string& instance);
   std::vector<NicAddresses> addresses_of(const std::string& uuid) const;
 
   // --- NICs ---
