@@ -84,6 +84,27 @@ class Projects(unittest.TestCase):
                 self.assertEqual(self.state("lab")["memory"], (384 << 20, 128 << 20))
                 self.doCleanups()
 
+    def test_a_guest_moves_with_its_disk_and_log(self):
+        for name, cli in self.clients.items():
+            for flags, image in (([], "tiny"), (["--vm"], "tiny-vm")):
+                with self.subTest(client=name, flags=flags):
+                    self.new_project(cli, "lab")
+                    self.addCleanup(self.clean, "lab")
+                    cli("launch", image, "g", *flags, "-c", "limits.memory=128MiB")
+                    support.wait_until(lambda: self.virga.run("exec", "g", "--", "true").returncode == 0, 120, "exec in g")
+                    cli("exec", "g", "--", "sh", "-c", "echo kept > /root/mark; sync")
+                    self.assertIn("running", cli.fails("move", "g", "g2", "--target-project", "lab"))
+                    cli("stop", "--force", "g")
+                    cli("move", "g", "g2", "--target-project", "lab")
+                    self.assertEqual(self.virga.json("list"), [])
+                    self.daemon.restart()
+                    cli("start", "g2", "--project", "lab")
+                    support.wait_until(lambda: self.virga.run("exec", "g2", "--project", "lab", "--", "true").returncode == 0, 120, "exec in g2")
+                    self.assertEqual(cli("exec", "g2", "--project", "lab", "--", "cat", "/root/mark").strip(), "kept")
+                    row = self.virga("list", "--project", "lab", "--format", "csv", "-c", "neg")
+                    self.assertRegex(row, r"^g2,lab,[0-9.]+s$")
+                    self.doCleanups()
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -10,7 +10,7 @@
 namespace virga::cli {
 namespace {
 
-constexpr std::string_view state_letters = "46DmMNpuUS";
+constexpr std::string_view state_letters = "46DgmMNpuUS";
 
 bool is_active(const json::object& instance) {
   auto status = text_of(instance, "status");
@@ -82,6 +82,13 @@ std::string base_image(const json::object& instance) {
   return text_of(object_of(instance, "config"), "volatile.base_image");
 }
 
+/// How old what is shown of a running guest is: lists show the last sample.
+std::string state_age(const json::object& instance) {
+  const auto* age = object_of(instance, "state").if_contains("virga_state_age");
+  if (!is_active(instance) || age == nullptr || !age->is_number()) return {};
+  return fmt::format("{:.1f}s", age->to_number<double>());
+}
+
 const std::vector<Column>& letter_columns() {
   using Object = const json::object&;
   static const std::vector<Column> columns = {
@@ -95,6 +102,7 @@ const std::vector<Column>& letter_columns() {
       {'e', "PROJECT", field("project")},
       {'f', "BASE IMAGE", [](Object o) { return base_image(o).substr(0, 12); }},
       {'F', "BASE IMAGE", base_image},
+      {'g', "STATE AGE", state_age},
       {'l', "LAST USED AT", [](Object o) { return local_time(text_of(o, "last_used_at"), ""); }},
       {'m', "MEMORY USAGE", memory_usage},
       {'M', "MEMORY USAGE%", memory_percent},

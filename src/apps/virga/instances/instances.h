@@ -23,6 +23,7 @@ Command restart_command();
 Command pause_command();
 Command resume_command();
 Command publish_command();
+Command move_instance_command();
 Command rename_instance_command();
 Command delete_instances_command();
 

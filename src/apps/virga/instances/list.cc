@@ -43,6 +43,7 @@ The -c option takes a list of letters, and of configuration or device keys betwe
   e - Project name
   f - Base Image Fingerprint (short)
   F - Base Image Fingerprint (long)
+  g - Age of the state shown: of 4, 6, m, M, N and u
   l - Last used date
   m - Memory usage
   M - Memory usage (%)
