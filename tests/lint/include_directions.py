@@ -17,7 +17,7 @@ RULES = [
     ("store/store.h", ["base/", "model/"]),
     ("store/", ["base/", "model/", "io/", "store/"]),
     *[(f"drivers/{kind}/driver.h", ["base/", "model/"]) for kind in ("compute", "storage", "network", "remote")],
-    *[(f"drivers/{kind}/", ["base/", "model/", "io/", "wire/", f"drivers/{kind}/"]) for kind in ("compute", "storage", "network", "image", "remote")],
+    *[(f"drivers/{kind}/", ["base/", "model/", "io/", "wire/", f"drivers/{kind}/"]) for kind in ("compute", "storage", "network", "image", "remote", "host")],
     ("engine/", ["base/", "model/", "engine/", *INTERFACES, *READERS]),
     ("api/", ["base/", "model/", "engine/", "wire/", "api/", *INTERFACES]),
     ("client/", ["base/", "model/", "io/", "wire/", "client/"]),

@@ -128,7 +128,8 @@ Task<Result<Response>> patch(Context& c) {
 
 Task<Result<Response>> resources(Context& c) {
   if (!c.services.about.resources) co_return fail(ErrorKind::unsupported, "/1.0/resources is not implemented here");
-  co_return sync(c.services.about.resources());
+  // Hundreds of small files of the kernel's; some wait for hardware.
+  co_return sync(co_await c.shared.files().run(c.services.about.resources));
 }
 
 }  // namespace
