@@ -12,6 +12,7 @@ namespace virga::cli {
 Command create_command();
 Command launch_command();
 Command list_command();
+Command top_command();
 Command info_command();
 Command exec_command();
 Command shell_command();
