@@ -127,7 +127,8 @@ Task<Result<http::Response>> send_image(Context& c) {
   VIRGA_CO_TRY(request.secret, fields.string("secret"));
   VIRGA_CO_TRY(request.project, fields.string("project"));
   VIRGA_CO_TRY(request.profiles, fields.strings("profiles"));
-  // "aliases" are the target's own business: it was told them when it was asked to expect the image.
+  // The names are the target's own business: it was told them when it was asked to expect the image.
+  VIRGA_CO_CHECK(read_aliases(body));
   VIRGA_CO_TRY(auto operation, c.services.transfers.push(c.caller(), c.project, c.param(0), std::move(request)));
   co_return accepted(*operation);
 }
