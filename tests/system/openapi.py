@@ -4,7 +4,7 @@ import re
 
 import support
 
-TYPES = {"string": str, "boolean": bool, "integer": int, "array": list, "object": dict}
+TYPES = {"string": str, "boolean": bool, "integer": int, "number": (int, float), "array": list, "object": dict}
 
 
 class OpenApi:
