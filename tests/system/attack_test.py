@@ -728,11 +728,14 @@ class Tls(AttackTest):
                     continue  # the handshake refuses it
                 self.assertEqual(about["metadata"]["auth"], "untrusted")
                 self.assertNotIn("environment", about["metadata"])
-                for method, url in (("GET", "/1.0/instances"), ("GET", "/1.0/events"), ("GET", "/1.0/operations"), ("POST", "/1.0/images"), ("GET", "/1.0/images"), ("GET", "/1.0/projects/default"),
+                for method, url in (("GET", "/1.0/instances"), ("GET", "/1.0/events"), ("GET", "/1.0/operations"), ("POST", "/1.0/images"), ("GET", "/1.0/projects/default"),
                                     ("PUT", "/1.0"), ("DELETE", "/1.0/instances/victim"), ("POST", "/1.0/instances/victim/exec"), ("GET", "/1.0/resources"), ("GET", "/1.0/metadata/configuration"),
                                     ("GET", "/1.0/certificates"), ("GET", "/1.0/networks"), ("GET", "/1.0/cluster"), ("GET", "/internal/x"), ("GET", "/1.0/operations/x/websocket?secret=y")):
                     status, answer = self.ask(name, method, url, {} if method in ("POST", "PUT") else None)
                     self.assertIn(status, (403, 404), f"{method} {url}: {answer}")
+                # A list of public images is for everybody; what there is here is not public.
+                self.assertNotEqual(world.api("GET", "/1.0/images"), [])
+                self.assertEqual(self.ask(name, "GET", "/1.0/images?recursion=1")[1]["metadata"], [])
         for version in ("tls1", "tls1_1"):
             done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{PORT}", f"-{version}", "-cipher", "ALL:@SECLEVEL=0"], input="", capture_output=True, text=True, timeout=20)
             self.assertNotIn("Cipher is ECDHE", done.stdout + done.stderr, version)

@@ -180,7 +180,7 @@ class Lifecycle(unittest.TestCase):
 
     def test_wrong_input_is_refused_with_its_name(self):
         self.assertIn("limits.memori", self.cli.fails("launch", "tiny", "bad", "-c", "limits.memori=1GiB"))
-        self.assertRegex(self.cli.fails("launch", "no-such-image", "bad"), "no.*no-such-image")
+        self.assertRegex(self.cli.fails("launch", "no-such-image", "bad"), "no image.*no-such-image|no-such-image.*not found")
         self.assertIn("bad_name", self.cli.fails("launch", "tiny", "bad_name"))
         self.assertRegex(self.cli.fails("start", "absent"), "no.*absent|absent.*(not found|does not exist)")
         self.assertEqual([i for i in self.cli.json("list") if i["name"].startswith("bad")], [])
