@@ -1,6 +1,7 @@
 """What a stranger does first: ./quickstart, again, and --remove; below a directory of its own and with the programs the tests were built
 with."""
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,22 @@ import unittest
 import support
 
 PRESET = os.path.basename(os.path.dirname(support.BIN))
+
+
+class Programs(unittest.TestCase):
+    def test_builds_all_that_it_installs(self):
+        """In a build directory that tests have filled, quickstart would not notice a program that it does not build itself."""
+        build = os.path.join(support.TOP, "build", PRESET)
+        if not os.path.exists(os.path.join(build, "build.ninja")):
+            raise unittest.SkipTest(f"{support.BIN} is in no build directory")
+        installed = set()
+        for folder, _, names in os.walk(build):
+            if "cmake_install.cmake" in names:
+                with open(os.path.join(folder, "cmake_install.cmake")) as script:
+                    installed.update(re.findall(rf'{re.escape(build)}/bin/([a-z-]+)"', script.read()))
+        self.assertIn("virgad", installed)
+        query = subprocess.run(["ninja", "-C", build, "-t", "query", "programs"], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(installed - set(re.findall(r"^ +bin/([a-z-]+)$", query, re.MULTILINE)), set())
 
 
 class Quickstart(unittest.TestCase):
@@ -62,7 +79,8 @@ class Quickstart(unittest.TestCase):
 
         self.quickstart("--remove")
         self.assertFalse(os.path.exists(self.state))
-        self.assertFalse(os.path.exists(os.path.join(self.base, "prefix/bin/virga")))
+        left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(self.base, "prefix")) for name in names]
+        self.assertEqual(left, [], "no program or shared file is left")
         links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
         self.assertNotIn("virgabr0", links)
         with open("/proc/self/mountinfo") as mounts:
