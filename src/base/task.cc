@@ -45,6 +45,9 @@ Task<Executor> current_executor() {
 }
 
 Task<bool> sleep_for(Milliseconds duration) {
+  // A cancel interrupts the wait that is pending when it comes; one that came before, while the task was in a call that cannot be
+  // cancelled, has been and gone.
+  if (co_await is_cancelled()) co_return false;
   asio::steady_timer timer(co_await asio::this_coro::executor, duration);
   auto [ec] = co_await timer.async_wait(await_ec);
   co_return !ec;
@@ -139,6 +142,7 @@ Task<bool> Notification::wait() {
 
 Task<bool> Notification::wait_for(Milliseconds duration) {
   auto state = state_;
+  if (co_await is_cancelled()) co_return false;
   asio::steady_timer timer(state->executor);
   if (duration == Milliseconds::max()) {
     timer.expires_at(asio::steady_timer::time_point::max());

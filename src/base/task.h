@@ -27,7 +27,7 @@ using Milliseconds = std::chrono::milliseconds;
 /// The executor of the running coroutine.
 Task<Executor> current_executor();
 
-/// Sleeps; false when the task was cancelled meanwhile.
+/// Sleeps; false when the task was cancelled, meanwhile or before.
 Task<bool> sleep_for(Milliseconds duration);
 
 /// Whether the running task was cancelled. After a cancel a pending wait returns early; long code asks here before it goes on.
@@ -70,7 +70,7 @@ class Notification {
   Notification(const Notification&) = delete;
   Notification& operator=(const Notification&) = delete;
   void notify();
-  /// False when cancelled.
+  /// False when the task was cancelled, meanwhile or before: a loop around it must end then, or it would never give up the loop.
   Task<bool> wait();
   /// False when the time ran out or the task was cancelled.
   Task<bool> wait_for(Milliseconds duration);

@@ -43,6 +43,33 @@ TEST(TaskGroup, CancelRunsRollbackInsteadOfThrowingPastIt) {
   EXPECT_EQ(loop.group.failures(), 0);
 }
 
+TEST(TaskGroup, ACancelThatCameDuringBlockingWorkEndsTheNextWait) {
+  Loop loop;
+  BlockingPool pool("test", 1);
+  Notification never(loop.io.get_executor());
+  bool slept = true, notified = true, shielded_sleep = false;
+  auto body = [&]() -> Task<> {
+    co_await pool.run([] { std::this_thread::sleep_for(20ms); });
+    EXPECT_TRUE(co_await is_cancelled());
+    slept = co_await sleep_for(10s);
+    notified = co_await never.wait();
+    co_await shield();
+    shielded_sleep = co_await sleep_for(1ms);
+  };
+  auto id = loop.group.spawn("body", body());
+  auto canceller = [&]() -> Task<> {
+    co_await sleep_for(5ms);
+    loop.group.cancel(id);
+  };
+  loop.group.spawn("canceller", canceller());
+  const auto began = std::chrono::steady_clock::now();
+  loop.io.run_for(5s);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 2s);
+  EXPECT_FALSE(slept);
+  EXPECT_FALSE(notified);
+  EXPECT_TRUE(shielded_sleep);
+}
+
 TEST(TaskGroup, CountsExceptionsAndGoesOn) {
   Loop loop;
   auto thrower = []() -> Task<> {

@@ -40,8 +40,10 @@ class SqliteStore final : public Store {
       writing_ = true;
       writer_.spawn("state store commits", write_queue());
     }
-    // A commit that has begun is waited for, cancelled or not.
-    while (!mine->result) co_await mine->done.wait();
+    // A commit that has begun is waited for, cancelled or not: by a task that nobody cancels.
+    TaskGroup waiting(executor_);
+    waiting.spawn("wait for a commit", end_of(mine));
+    co_await waiting.join();
     co_return std::move(*mine->result);
   }
 
@@ -63,6 +65,10 @@ class SqliteStore final : public Store {
     std::optional<Result<Revision>> result;
     Notification done;
   };
+
+  static Task<> end_of(std::shared_ptr<Pending> commit) {
+    while (!commit->result) co_await commit->done.wait();
+  }
 
   Task<> write_queue() {
     while (!queue_.empty()) {
