@@ -10,21 +10,15 @@
 #include <ctime>
 #include <memory>
 
+#include "base/free_with.h"
 #include "base/random.h"
 #include "model/certificate.h"
 
 namespace virga::engine {
 namespace {
 
-template <auto F>
-struct Free {
-  template <class T>
-  void operator()(T* p) const noexcept {
-    F(p);
-  }
-};
-using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
-using BioPtr = std::unique_ptr<BIO, Free<BIO_free_all>>;
+using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
 
 constexpr std::size_t max_text = 64u << 10;
 

@@ -15,6 +15,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <ctime>
 
+#include "base/free_with.h"
 #include "base/random.h"
 #include "wire/http/client.h"
 #include "wire/http/transport.h"
@@ -22,16 +23,9 @@
 namespace virga::http {
 namespace {
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const noexcept {
-    Free(p);
-  }
-};
-using Bio = std::unique_ptr<BIO, Deleter<BIO_free>>;
-using Certificate = std::unique_ptr<X509, Deleter<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
+using Bio = std::unique_ptr<BIO, FreeWith<BIO_free>>;
+using Certificate = std::unique_ptr<X509, FreeWith<X509_free>>;
+using Key = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
 
 std::string openssl_error() {
   std::array<char, 256> text{};
@@ -155,7 +149,7 @@ Result<Identity> make_self_signed(const std::string& common_name, const std::vec
   std::array<unsigned char, 16> serial{};
   if (RAND_bytes(serial.data(), static_cast<int>(serial.size())) != 1) return fail_openssl("make a serial number");
   serial[0] &= 0x7f;
-  std::unique_ptr<BIGNUM, Deleter<BN_free>> number(BN_bin2bn(serial.data(), static_cast<int>(serial.size()), nullptr));
+  std::unique_ptr<BIGNUM, FreeWith<BN_free>> number(BN_bin2bn(serial.data(), static_cast<int>(serial.size()), nullptr));
   BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate.get()));
   X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -60);
   X509_time_adj_ex(X509_getm_notAfter(certificate.get()), 3650, 0, nullptr);

@@ -12,21 +12,15 @@
 #include <memory>
 #include <optional>
 
+#include "base/free_with.h"
 #include "base/json.h"
 
 namespace virga::jwt {
 namespace {
 
-template <auto F>
-struct Free {
-  template <class T>
-  void operator()(T* p) const noexcept {
-    F(p);
-  }
-};
-using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using Bio = std::unique_ptr<BIO, Free<BIO_free_all>>;
-using Context = std::unique_ptr<EVP_MD_CTX, Free<EVP_MD_CTX_free>>;
+using Key = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
+using Bio = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
+using Context = std::unique_ptr<EVP_MD_CTX, FreeWith<EVP_MD_CTX_free>>;
 
 constexpr std::size_t max_token = 8192;
 constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -96,7 +90,7 @@ Bio memory(std::string_view text) {
 /// ECDSA signatures stand in tokens as two numbers of fixed length, in OpenSSL as DER.
 std::optional<std::string> to_numbers(std::string_view der, std::size_t size) {
   const auto* at = reinterpret_cast<const unsigned char*>(der.data());
-  std::unique_ptr<ECDSA_SIG, Free<ECDSA_SIG_free>> signature(d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size())));
+  std::unique_ptr<ECDSA_SIG, FreeWith<ECDSA_SIG_free>> signature(d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size())));
   if (!signature) return std::nullopt;
   std::string out(2 * size, '\0');
   auto* bytes = reinterpret_cast<unsigned char*>(out.data());
@@ -110,7 +104,7 @@ std::optional<std::string> to_numbers(std::string_view der, std::size_t size) {
 std::optional<std::string> to_der(std::string_view numbers, std::size_t size) {
   if (numbers.size() != 2 * size) return std::nullopt;
   const auto* bytes = reinterpret_cast<const unsigned char*>(numbers.data());
-  std::unique_ptr<ECDSA_SIG, Free<ECDSA_SIG_free>> signature(ECDSA_SIG_new());
+  std::unique_ptr<ECDSA_SIG, FreeWith<ECDSA_SIG_free>> signature(ECDSA_SIG_new());
   auto* r = BN_bin2bn(bytes, static_cast<int>(size), nullptr);
   auto* s = BN_bin2bn(bytes + size, static_cast<int>(size), nullptr);
   if (ECDSA_SIG_set0(signature.get(), r, s) != 1) return std::nullopt;
@@ -211,7 +205,7 @@ Result<Claims> verify(std::string_view token, std::string_view certificate_pem, 
   const auto parts = take_apart(token);
   if (!parts) return refused();
   const Bio bio = memory(certificate_pem);
-  const std::unique_ptr<X509, Free<X509_free>> certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  const std::unique_ptr<X509, FreeWith<X509_free>> certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
   EVP_PKEY* key = certificate ? X509_get0_pubkey(certificate.get()) : nullptr;
   if (key == nullptr || !signature_fits(*parts, key)) return refused();
   Claims out;
