@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "base/units.h"
+#include "base/unix_time.h"
 
 namespace virga {
 namespace {
@@ -32,8 +33,19 @@ TEST(Units, TimeRoundTrip) {
   ASSERT_TRUE(t);
   EXPECT_EQ(format_time(*t), "2026-01-31T12:00:00.123456789Z");
   EXPECT_EQ(format_time(*parse_time("2026-01-31T14:00:00+02:00")), "2026-01-31T12:00:00Z");
-  for (auto bad : {"", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx"})
+  for (auto bad : {"", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Zx", "2026-02-31T00:00:00Z",
+                   "2026-01-01T00:00:00.Z"})
     EXPECT_FALSE(parse_time(bad)) << bad;
+  EXPECT_EQ(format_time(*parse_time("2016-12-31T23:59:60Z")), "2017-01-01T00:00:00Z");
+}
+
+TEST(Units, TimesBeyondTheClockStayOnTheirSide) {
+  const auto now = std::chrono::system_clock::now();
+  for (auto far : {"9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-23:59", "2263-01-01T00:00:00Z"})
+    EXPECT_GT(parse_time(far).value(), now + std::chrono::hours(24 * 365 * 200)) << far;
+  EXPECT_LT(parse_time("1000-01-01T00:00:00Z").value(), now - std::chrono::hours(24 * 365 * 200));
+  EXPECT_GT(time_of_unix(INT64_MAX), now);
+  EXPECT_LT(time_of_unix(INT64_MIN), now);
 }
 
 TEST(Json, RefusesWhatTwoReadersMayReadDifferently) {

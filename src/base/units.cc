@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <ctime>
 #include <limits>
+
+#include "base/unix_time.h"
 
 namespace virga {
 namespace {
@@ -85,6 +88,12 @@ Result<bool> parse_bool(std::string_view text) {
   return fail(ErrorKind::invalid, fmt::format("'{}' is neither true nor false", text));
 }
 
+WallTime time_of_unix(std::int64_t seconds) {
+  // The clock counts nanoseconds in 64 bits; some room is left for fractions and for arithmetic.
+  constexpr std::int64_t furthest = 9'223'372'000;
+  return WallTime(std::chrono::seconds(std::clamp(seconds, -furthest, furthest)));
+}
+
 std::string format_time(WallTime time) {
   if (time == WallTime{}) return "0001-01-01T00:00:00Z";
   auto since = time.time_since_epoch();
@@ -121,8 +130,10 @@ Result<WallTime> parse_time(std::string_view text) {
   if (year < 1 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
       second < 0 || second > 60)
     return bad();
-  tm.tm_year = year - 1900, tm.tm_mon = month - 1, tm.tm_mday = day, tm.tm_hour = hour, tm.tm_min = minute, tm.tm_sec = second;
-  auto result = std::chrono::system_clock::from_time_t(timegm(&tm));
+  tm.tm_year = year - 1900, tm.tm_mon = month - 1, tm.tm_mday = day, tm.tm_hour = hour, tm.tm_min = minute;
+  const std::int64_t unix_time = std::int64_t{timegm(&tm)} + second;
+  if (tm.tm_mday != day) return bad();  // the 31st of a shorter month
+  std::chrono::nanoseconds fraction{0};
   std::size_t at = 19;
   if (text[at] == '.') {
     std::int64_t nanos = 0, scale = 100'000'000;
@@ -130,15 +141,17 @@ Result<WallTime> parse_time(std::string_view text) {
       nanos += (text[at] - '0') * scale;
       scale /= 10;
     }
-    result += std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(nanos));
+    if (at == 20) return bad();
+    fraction = std::chrono::nanoseconds(nanos);
   }
   if (at >= text.size()) return bad();
-  if (text[at] == 'Z' || text[at] == 'z') return at + 1 == text.size() ? Result<WallTime>(result) : bad();
+  const auto with_offset = [&](std::int64_t offset) { return time_of_unix(unix_time - offset) + fraction; };
+  if (text[at] == 'Z' || text[at] == 'z') return at + 1 == text.size() ? Result<WallTime>(with_offset(0)) : bad();
   if ((text[at] != '+' && text[at] != '-') || text.size() != at + 6 || text[at + 3] != ':') return bad();
   const int oh = number(at + 1, 2), om = number(at + 4, 2);
   if (oh < 0 || oh > 23 || om < 0 || om > 59) return bad();
-  auto offset = std::chrono::minutes(oh * 60 + om);
-  return text[at] == '+' ? result - offset : result + offset;
+  const std::int64_t offset = (oh * 60 + om) * 60;
+  return with_offset(text[at] == '+' ? offset : -offset);
 }
 
 }  // namespace virga

@@ -23,7 +23,7 @@ Result<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std:
 Result<bool> parse_bool(std::string_view text);
 /// "2026-01-31T12:00:00.123456789Z"; the zero time is "0001-01-01T00:00:00Z" as the API writes it.
 std::string format_time(WallTime time);
-/// RFC 3339 with offset or Z. Errors: invalid.
+/// RFC 3339 with offset or Z; what the clock cannot hold is as near as it can (unix_time.h). Errors: invalid.
 Result<WallTime> parse_time(std::string_view text);
 
 }  // namespace virga

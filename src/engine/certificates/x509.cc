@@ -12,6 +12,7 @@
 
 #include "base/free_with.h"
 #include "base/random.h"
+#include "base/unix_time.h"
 #include "model/certificate.h"
 
 namespace virga::engine {
@@ -38,7 +39,7 @@ X509Ptr read_der(std::string_view der) {
 Result<WallTime> time_of(const ASN1_TIME* time) {
   std::tm tm{};
   if (ASN1_TIME_to_tm(time, &tm) != 1) return invalid("certificate", "the certificate's dates cannot be read");
-  return std::chrono::system_clock::from_time_t(::timegm(&tm));
+  return time_of_unix(::timegm(&tm));  // "for ever" is written as the year 9999
 }
 
 }  // namespace

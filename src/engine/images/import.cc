@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/unix_time.h"
 #include "engine/images/impl.h"
 #include "model/name.h"
 
@@ -125,7 +126,7 @@ Task<Result<>> Images::Impl::import(Operation& operation, const ImportImage& req
 
 Result<Image> Images::Impl::compose(const ImportImage& request, const image::Digest& digest,
                                     const image::Inspection& inspection) const {
-  const auto at = [](std::int64_t seconds) { return seconds == 0 ? WallTime{} : std::chrono::system_clock::from_time_t(seconds); };
+  const auto at = [](std::int64_t seconds) { return seconds == 0 ? WallTime{} : time_of_unix(seconds); };
   Image i;
   i.project = request.project;
   i.fingerprint = digest.fingerprint;

@@ -17,6 +17,7 @@
 
 #include "base/free_with.h"
 #include "base/random.h"
+#include "base/unix_time.h"
 #include "wire/http/client.h"
 #include "wire/http/transport.h"
 
@@ -62,7 +63,7 @@ Result<Certificate> parse_certificate(std::string_view pem) {
 WallTime to_time(const ASN1_TIME* time) {
   std::tm tm{};
   if (ASN1_TIME_to_tm(time, &tm) != 1) return WallTime{};
-  return std::chrono::system_clock::from_time_t(timegm(&tm));
+  return time_of_unix(timegm(&tm));
 }
 
 bool add_extension(X509* certificate, int nid, const std::string& value) {
