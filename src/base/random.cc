@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <vector>
 
@@ -27,7 +28,8 @@ std::vector<unsigned char> random_bytes(std::size_t bytes) {
   std::size_t got = 0;
   while (got < bytes) {
     auto n = ::getrandom(buffer.data() + got, bytes - got, 0);
-    if (n < 0) std::abort();  // no secret may ever be predictable
+    if (n < 0 && errno == EINTR) continue;  // early in the host's boot it may wait, and a signal come
+    if (n < 0) std::abort();                // no secret may ever be predictable
     got += static_cast<std::size_t>(n);
   }
   return buffer;
