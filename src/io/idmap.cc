@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +17,8 @@
 namespace virga::io {
 namespace {
 
-/// Holds a user namespace open until it is destroyed. The child is a bare clone that only waits: it never returns into our code.
+/// Holds a user namespace open until it is destroyed, by the thread that started it. The child is a bare clone that only waits: it
+/// never returns into our code.
 class Holder {
  public:
   static Result<Holder> start() {
@@ -25,9 +27,14 @@ class Holder {
     args.flags = CLONE_NEWUSER | CLONE_PIDFD;
     args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
     args.exit_signal = SIGCHLD;
+    const long daemon = ::syscall(SYS_getpid);
     const long pid = ::syscall(SYS_clone3, &args, sizeof args);
-    if (pid == 0)
+    if (pid == 0) {
+      // It has a copy of every descriptor of ours, locks and listening sockets among them: it must not outlive us.
+      ::syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+      if (::syscall(SYS_getppid) != daemon) ::syscall(SYS_exit_group, 0);
       for (;;) ::syscall(SYS_pause);
+    }
     if (pid < 0) {
       const int error = errno;
       if (error == EPERM || error == ENOSPC || error == EINVAL)

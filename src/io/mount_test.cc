@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -122,6 +125,33 @@ TEST_F(MountTest, MountInUseDisappearsAtOnce) {
   ASSERT_TRUE(user);
   EXPECT_TRUE(unmount(to));
   EXPECT_EQ(is_mounted(to), false);
+}
+
+/// What holds a range for a moment has copies of all our descriptors, locks among them: with us it ends, however we end.
+TEST(IdRange, LeavesNobodyBehindWhenWeAreKilled) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);  // orphans become ours
+  for (int round = 0; round < 20; ++round) {
+    const pid_t daemon = ::fork();
+    ASSERT_GE(daemon, 0);
+    if (daemon == 0)
+      for (;;)
+        if (!open_id_range(2'000'000, 65536)) ::_exit(1);
+    ::usleep(static_cast<useconds_t>(5'000 + 137 * round));
+    ASSERT_EQ(::kill(daemon, SIGKILL), 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(daemon, &status, 0), daemon);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "no ranges could be made";
+    // Nobody is left, or who is left ends at once.
+    for (int patience = 0;; ++patience) {
+      const pid_t orphan = ::waitpid(-1, &status, WNOHANG);
+      if (orphan < 0 && errno == ECHILD) break;
+      if (orphan > 0) continue;
+      ASSERT_LT(patience, 1000) << "a child lives on";
+      ::usleep(1'000);
+    }
+  }
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
 }
 
 TEST(IdRange, RefusesWhatIsNoGuestsRange) {
