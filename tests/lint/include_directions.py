@@ -12,7 +12,7 @@ RULES = [
     ("base/", ["base/"]),
     ("model/", ["base/", "model/"]),
     ("io/", ["base/", "io/"]),
-    ("wire/sftp/server/", ["wire/sftp/server/", "wire/sftp/protocol.h"]),
+    ("wire/sftp/server/", ["wire/sftp/server/", "wire/sftp/protocol.h", "wire/sftp/packet.h"]),
     ("wire/", ["base/", "model/", "io/", "wire/"]),
     ("store/store.h", ["base/", "model/"]),
     ("store/", ["base/", "model/", "io/", "store/"]),

@@ -6,11 +6,15 @@
 #include <charconv>
 #include <cstring>
 
+#include "wire/sftp/packet.h"
+
 namespace virga::sftp {
 namespace {
 
 /// So many requests for data may be under way: enough to keep a virtio port or a socket full, 1 MiB at most.
 constexpr std::size_t under_way = 8;
+/// No file system of Linux has longer ones: a list is bounded in bytes, too.
+constexpr std::size_t max_name = 255;
 
 class Fields {
  public:
@@ -40,53 +44,14 @@ class Fields {
   std::string out_;
 };
 
-class Parser {
+class Parser : public In {
  public:
-  explicit Parser(std::string_view bytes) : left_(bytes) {}
-  std::uint8_t u8() { return static_cast<std::uint8_t>(number(1)); }
-  std::uint32_t u32() { return static_cast<std::uint32_t>(number(4)); }
-  std::uint64_t u64() { return number(8); }
+  explicit Parser(std::string_view bytes) : In(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()) {}
   std::string_view text() {
-    const std::size_t size = u32();
-    if (!ok_ || left_.size() < size) {
-      ok_ = false;
-      return {};
-    }
-    auto out = left_.substr(0, size);
-    left_.remove_prefix(size);
-    return out;
+    std::size_t size = 0;
+    const char* at = bytes(size);
+    return {at, size};
   }
-  Attributes attributes() {
-    Attributes a;
-    a.flags = u32();
-    if ((a.flags & attr_size) != 0) a.size = u64();
-    if ((a.flags & attr_owner) != 0) {
-      a.uid = u32();
-      a.gid = u32();
-    }
-    if ((a.flags & attr_permissions) != 0) a.permissions = u32();
-    if ((a.flags & attr_times) != 0) {
-      a.accessed = u32();
-      a.modified = u32();
-    }
-    if ((a.flags & attr_extended) != 0) ok_ = false;  // nobody sends them
-    return a;
-  }
-  bool ok() const { return ok_; }
-
- private:
-  std::uint64_t number(unsigned width) {
-    if (!ok_ || left_.size() < width) {
-      ok_ = false;
-      return 0;
-    }
-    std::uint64_t v = 0;
-    for (unsigned i = 0; i < width; ++i) v = v << 8 | static_cast<unsigned char>(left_[i]);
-    left_.remove_prefix(width);
-    return v;
-  }
-  std::string_view left_;
-  bool ok_ = true;
 };
 
 Error nonsense() {
@@ -175,11 +140,17 @@ Task<Result<std::uint32_t>> Client::send(Type type, std::string fields) {
 }
 
 Task<Result<std::string>> Client::receive_packet(Milliseconds timeout) {
-  bool late = false;
+  // The timer may have fired, and its call be on the way, when this returns: then there is nothing of ours left to touch.
+  struct Watch {
+    bool late = false, over = false;
+  };
+  const auto watch = std::make_shared<Watch>();
+  const auto end = [](Watch* w) { w->over = true; };
+  const std::unique_ptr<Watch, decltype(end)> ended(watch.get(), end);
   boost::asio::steady_timer timer(co_await current_executor(), timeout);
-  timer.async_wait([this, &late](const boost::system::error_code& ec) {
-    if (ec) return;
-    late = true;
+  timer.async_wait([this, watch](const boost::system::error_code& ec) {
+    if (ec || watch->over) return;
+    watch->late = true;
     stream_->abort();
   });
   std::size_t need = 4;
@@ -190,7 +161,7 @@ Task<Result<std::string>> Client::receive_packet(Milliseconds timeout) {
     }
     if (inbox_.size() >= need) break;
     auto bytes = co_await stream_->read();
-    if (late)
+    if (watch->late)
       co_return fail(ErrorKind::timeout, fmt::format("the guest's file server did not answer within {} s", timeout.count() / 1000));
     if (!bytes) co_return fail(std::move(bytes).error());
     if (bytes->empty()) co_return fail(ErrorKind::unavailable, "the guest's file server has ended");
@@ -318,7 +289,8 @@ Task<Result<std::vector<Entry>>> Client::list(std::string path, std::size_t most
       p.text();
       entry.attributes = p.attributes();
       if (entry.name == "." || entry.name == "..") continue;
-      if (entry.name.empty() || entry.name.find('/') != std::string::npos) co_return fail(nonsense());
+      if (entry.name.empty() || entry.name.size() > max_name || entry.name.find('/') != std::string::npos)
+        co_return fail(nonsense());
       if (out.size() >= most) co_return fail(ErrorKind::unavailable, fmt::format("the directory has more than {} entries", most));
       out.push_back(std::move(entry));
     }

@@ -1,4 +1,5 @@
-// Packets in fixed buffers: what does not fit, or is not there, makes ok() false. No allocation, no exceptions.
+// Reading packets, on both sides, and writing them into fixed buffers: what does not fit, or is not there, makes ok() false. No
+// allocation, no exceptions.
 #pragma once
 
 #include <string.h>
@@ -47,6 +48,7 @@ class In {
       a.accessed = u32();
       a.modified = u32();
     }
+    if ((a.flags & attr_extended) != 0) ok_ = false;  // nobody sends them
     return a;
   }
   bool ok() const { return ok_; }

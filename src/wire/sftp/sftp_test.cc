@@ -212,6 +212,78 @@ TEST_F(SftpTest, ADirectorySwappedForALinkNeverLeadsOutside) {
   EXPECT_TRUE(fs::is_empty(base_ + "/outside"));
 }
 
+namespace {
+
+std::string number(std::uint32_t v) {
+  return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)};
+}
+std::string packet(Type type, const std::string& rest) {
+  return number(static_cast<std::uint32_t>(rest.size() + 1)) + static_cast<char>(type) + rest;
+}
+/// An answer to READDIR with one entry.
+std::string one_name(std::uint32_t id, const std::string& name) {
+  return packet(Type::name,
+                number(id) + number(1) + number(static_cast<std::uint32_t>(name.size())) + name + number(0) + number(0));
+}
+
+}  // namespace
+
+TEST_F(SftpTest, AListOfNamesThatNoFileCanHaveIsAnError) {
+  for (const auto& [name, good] : {std::pair(std::string(255, 'x'), true), std::pair(std::string(256, 'x'), false),
+                                   std::pair(std::string(100'000, 'x'), false), std::pair(std::string("a/b"), false)}) {
+    auto sockets = io::make_socket_pair();
+    ASSERT_TRUE(sockets);
+    // All answers beforehand: the ids count from one.
+    const auto answers = packet(Type::version, number(3)) + packet(Type::handle, number(1) + number(1) + "h") + one_name(2, name) +
+                         packet(Type::status, number(3) + number(1) + number(0) + number(0)) +
+                         packet(Type::status, number(4) + number(0) + number(0) + number(0));
+    ASSERT_EQ(::write(sockets->theirs.get(), answers.data(), answers.size()), static_cast<ssize_t>(answers.size()));
+    boost::asio::io_context loop;
+    TaskGroup tasks(loop.get_executor());
+    auto body = [&, good = good]() -> Task<> {
+      auto client = co_await Client::open(io::make_stream(loop.get_executor(), std::move(sockets->ours)), Milliseconds(2'000));
+      if (!client) {
+        ADD_FAILURE() << client.error().text();
+        co_return;
+      }
+      auto entries = co_await (*client)->list("/", 10);
+      EXPECT_EQ(entries.has_value(), good) << (entries ? "" : entries.error().text());
+    };
+    tasks.spawn("conversation", body());
+    loop.run();
+    EXPECT_EQ(tasks.failures(), 0);
+  }
+}
+
+TEST_F(SftpTest, AnAnswerInTheLastMomentIsAnAnswer) {
+  using namespace std::chrono_literals;
+  auto sockets = io::make_socket_pair();
+  ASSERT_TRUE(sockets);
+  boost::asio::io_context loop;
+  TaskGroup tasks(loop.get_executor());
+  auto body = [&]() -> Task<> {
+    auto client = co_await Client::open(io::make_stream(loop.get_executor(), std::move(sockets->ours)), 30ms);
+    if (!client) {
+      ADD_FAILURE() << client.error().text();
+      co_return;
+    }
+    co_await sleep_for(1ms);  // lets the timer's call run, which was on its way already
+    auto root = co_await (*client)->stat("/");
+    EXPECT_TRUE(root) << root.error().text();
+  };
+  // Answers, and keeps the loop busy until the time is over: answer and time-out are found together.
+  auto late = [&]() -> Task<> {
+    co_await sleep_for(5ms);
+    const auto answers = packet(Type::version, number(3)) + packet(Type::attrs, number(1) + number(0));
+    EXPECT_EQ(::write(sockets->theirs.get(), answers.data(), answers.size()), static_cast<ssize_t>(answers.size()));
+    std::this_thread::sleep_for(60ms);
+  };
+  tasks.spawn("conversation", body());
+  tasks.spawn("late", late());
+  loop.run();
+  EXPECT_EQ(tasks.failures(), 0);
+}
+
 TEST_F(SftpTest, ABrokenServerIsAnError) {
   for (const std::string& bytes : {std::string("\0\0\0\5\2\0\0\0\2", 9), std::string("\xff\xff\xff\xff", 4),
                                    std::string("\0\0\0\1\2", 5), std::string("\0\0\0\x09\x65\0\0\0\3xxxx", 13)}) {

@@ -12,7 +12,7 @@
 #include <initializer_list>
 #include <new>
 
-#include "wire/sftp/server/packet.h"
+#include "wire/sftp/packet.h"
 #include "wire/sftp/server/tree.h"
 
 namespace virga::sftp {
