@@ -88,6 +88,15 @@ class Context {
   UniqueFd fd_;
 };
 
+/// Said rather than left to the kernel's build: redirects let a directory of the image be renamed; no index, as whole volumes are
+/// moved about; no metacopy, which would keep a chown cheap but tie data to names in the lower layer.
+Result<> set_features(Context& overlay, const char* redirects) {
+  VIRGA_CHECK(overlay.set("redirect_dir", redirects));
+  VIRGA_CHECK(overlay.set("index", "off"));
+  VIRGA_CHECK(overlay.set("metacopy", "off"));
+  return overlay.set("xino", "off");
+}
+
 }  // namespace
 
 Result<bool> is_mounted(const std::string& path) {
@@ -162,13 +171,26 @@ Result<> mount_overlay(const OverlayOptions& options, const std::string& target)
   VIRGA_CHECK(context.set("lowerdir", options.lower));
   VIRGA_CHECK(context.set("upperdir", options.upper));
   VIRGA_CHECK(context.set("workdir", options.work));
-  // Said rather than left to the kernel's build: redirects let a directory of the image be renamed; no index, as whole volumes are
-  // moved about; no metacopy, which would keep a chown cheap but tie data to names in the lower layer.
-  VIRGA_CHECK(context.set("redirect_dir", "on"));
-  VIRGA_CHECK(context.set("index", "off"));
-  VIRGA_CHECK(context.set("metacopy", "off"));
-  VIRGA_CHECK(context.set("xino", "off"));
+  VIRGA_CHECK(set_features(context, "on"));
   VIRGA_TRY(auto mount, context.make(options.nodev ? MOUNT_ATTR_NODEV : 0));
+  return place(mount.get(), target);
+}
+
+Result<> mount_readonly_overlay(const std::vector<std::string>& layers, const std::string& source, bool nodev,
+                                const std::string& target) {
+  // By descriptors: an option's value is at most 255 bytes long, less than two paths may be.
+  std::vector<UniqueFd> opened;
+  std::string lower;
+  for (const auto& layer : layers) {
+    VIRGA_TRY(auto fd, open_path(layer, O_PATH | O_DIRECTORY));
+    lower += fmt::format("{}/proc/self/fd/{}", lower.empty() ? "" : ":", fd.get());
+    opened.push_back(std::move(fd));
+  }
+  VIRGA_TRY(auto context, Context::open("overlay"));
+  VIRGA_CHECK(context.set("source", source));
+  VIRGA_CHECK(context.set("lowerdir", lower));
+  VIRGA_CHECK(set_features(context, "follow"));
+  VIRGA_TRY(auto mount, context.make(MOUNT_ATTR_RDONLY | (nodev ? MOUNT_ATTR_NODEV : 0)));
   return place(mount.get(), target);
 }
 

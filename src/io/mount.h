@@ -42,6 +42,9 @@ struct OverlayOptions {
 };
 /// Mounts an overlay at `target`.
 Result<> mount_overlay(const OverlayOptions& options, const std::string& target);
+/// The same without a place for changes: `layers` are read-only trees, the topmost first, at least two, of any names.
+Result<> mount_readonly_overlay(const std::vector<std::string>& layers, const std::string& source, bool nodev,
+                                const std::string& target);
 /// Older kernels take overlay paths as one option string: whether this one can stand in it.
 bool overlay_path_ok(std::string_view path) noexcept;
 

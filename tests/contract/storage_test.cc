@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -125,7 +126,7 @@ class StorageTest : public testing::TestWithParam<std::string> {
   std::string root() const { return base + "/pool"; }
   /// As after the daemon was killed: a new driver on the same pool.
   void restart() {
-    driver = make_dir_driver(root(), *pool);
+    driver = make_dir_driver(root(), *pool, VIRGA_WORKER);
     EXPECT_OK(wait(driver->open()));
   }
   /// Publishes an image with a small tree or disk in it.
@@ -242,10 +243,10 @@ TEST_P(StorageTest, DisksAreAttachedWithTheirImage) {
   ASSERT_TRUE(db) << db.error().text();
   EXPECT_TRUE(db->qcow2);
   EXPECT_THAT(db->path, testing::EndsWith("/virtual-machines/db/root.qcow2"));
-  EXPECT_THAT(db->backing, testing::EndsWith("/images/d15c/disk.qcow2"));
+  EXPECT_THAT(db->backing, testing::ElementsAre(testing::EndsWith("/images/d15c/disk.qcow2")));
   auto empty = wait(driver->attach(machine("empty"), {}));
   ASSERT_TRUE(empty);
-  EXPECT_EQ(empty->backing, "");
+  EXPECT_THAT(empty->backing, testing::IsEmpty());
   EXPECT_OK(wait(driver->detach(machine("db"))));
 }
 
@@ -341,6 +342,87 @@ TEST_P(StorageTest, UsageIsKnown) {
   EXPECT_LE(total->used, *total->total);
 }
 
+TEST_P(StorageTest, SnapshotsAreKeptByName) {
+  auto* ops = driver->snapshots();
+  ASSERT_NE(ops, nullptr);
+  publish("f00", ContentType::filesystem);
+  publish("d15c", ContentType::block);
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  EXPECT_OK(wait(driver->create(tree(container("plain")))));
+  EXPECT_OK(wait(driver->clones()->from_image(disk(machine("db")), "d15c")));
+  EXPECT_OK(wait(driver->create(disk(machine("empty"), 32 * MiB))));
+  for (const auto& id : {container("web"), container("plain"), machine("db"), machine("empty")}) {
+    SCOPED_TRACE(to_string(id));
+    auto names_of = [&] { return wait(ops->list(id)).value(); };
+    EXPECT_THAT(names_of(), testing::IsEmpty());
+    EXPECT_OK(wait(ops->create(id, "snap0")));
+    EXPECT_OK(wait(ops->create(id, "snap0")));
+    EXPECT_OK(wait(ops->create(id, "snap1")));
+    EXPECT_THAT(names_of(), testing::ElementsAre("snap0", "snap1"));
+    if (real) restart(), ops = driver->snapshots();
+    EXPECT_THAT(names_of(), testing::ElementsAre("snap0", "snap1"));
+    EXPECT_KIND(exists, wait(ops->rename(id, "snap0", "snap1")));
+    EXPECT_KIND(not_found, wait(ops->rename(id, "absent", "snap2")));
+    EXPECT_OK(wait(ops->rename(id, "snap0", "before-the-update")));
+    EXPECT_OK(wait(ops->rename(id, "snap0", "before-the-update")));
+    EXPECT_THAT(names_of(), testing::ElementsAre("before-the-update", "snap1"));
+    EXPECT_OK(wait(ops->usage(id, "snap1")));
+    EXPECT_KIND(not_found, wait(ops->usage(id, "absent")));
+    EXPECT_KIND(not_found, wait(ops->restore(id, "absent")));
+    EXPECT_OK(wait(ops->restore(id, "before-the-update")));
+    EXPECT_OK(wait(ops->restore(id, "before-the-update")));
+    EXPECT_THAT(names_of(), testing::ElementsAre("before-the-update", "snap1"));
+    EXPECT_OK(wait(ops->remove(id, "snap1")));
+    EXPECT_OK(wait(ops->remove(id, "snap1")));
+    EXPECT_THAT(names_of(), testing::ElementsAre("before-the-update"));
+
+    auto moved = id;
+    moved.name += "-2";
+    EXPECT_OK(wait(driver->rename(id, moved)));
+    EXPECT_THAT(wait(ops->list(moved)).value(), testing::ElementsAre("before-the-update"));
+    EXPECT_OK(wait(driver->remove(moved)));
+    EXPECT_KIND(not_found, wait(ops->list(moved)));
+  }
+  EXPECT_KIND(not_found, wait(ops->create(container("absent"), "snap0")));
+  EXPECT_OK(wait(ops->remove(container("absent"), "snap0")));
+}
+
+TEST_P(StorageTest, SnapshotsRefuseNamesThatCouldLeaveTheirPlace) {
+  EXPECT_OK(wait(driver->create(tree(container("web")))));
+  auto* ops = driver->snapshots();
+  for (const auto& name : {std::string(), std::string("."), std::string(".."), std::string("../x"), std::string("a/b"),
+                           std::string(".new-x"), std::string("a\0b", 3), std::string("a\nb"), std::string(200, 'x')}) {
+    EXPECT_KIND(invalid, wait(ops->create(container("web"), name)));
+    EXPECT_KIND(invalid, wait(ops->remove(container("web"), name)));
+    EXPECT_KIND(invalid, wait(ops->restore(container("web"), name)));
+    EXPECT_KIND(invalid, wait(ops->rename(container("web"), "snap0", name)));
+    EXPECT_KIND(invalid, wait(ops->attach(container("web"), name, range)));
+  }
+}
+
+TEST_P(StorageTest, SnapshotsAreShownBesideTheirVolume) {
+  auto* ops = driver->snapshots();
+  publish("f00", ContentType::filesystem);
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  EXPECT_OK(wait(driver->attach(container("web"), range)));
+  EXPECT_OK(wait(ops->create(container("web"), "snap0")));
+  EXPECT_KIND(not_found, wait(ops->attach(container("web"), "absent", range)));
+  auto shown = wait(ops->attach(container("web"), "snap0", range));
+  ASSERT_TRUE(shown) << shown.error().text();
+  auto again = wait(ops->attach(container("web"), "snap0", range));
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_EQ(shown->path, again->path);
+  EXPECT_KIND(busy, wait(ops->restore(container("web"), "snap0")));
+  EXPECT_KIND(busy, wait(ops->rename(container("web"), "snap0", "other")));
+  EXPECT_OK(wait(driver->detach(container("web"))));
+  EXPECT_KIND(busy, wait(driver->rename(container("web"), container("uno"))));
+  EXPECT_OK(wait(ops->detach(container("web"), "snap0")));
+  EXPECT_OK(wait(ops->detach(container("web"), "snap0")));
+  EXPECT_OK(wait(driver->rename(container("web"), container("uno"))));
+  EXPECT_OK(wait(ops->attach(container("uno"), "snap0", range)));
+  EXPECT_OK(wait(driver->remove(container("uno"))));
+}
+
 // What only the real driver shows.
 
 class DirTest : public StorageTest {};
@@ -390,6 +472,289 @@ TEST_P(DirTest, APlainTreeIsStoredUnshifted) {
   ASSERT_TRUE(at) << at.error().text();
   EXPECT_EQ(stat_of(at->path).st_uid, 0u);
   EXPECT_OK(wait(driver->detach(container("web"))));
+}
+
+// --- snapshots of trees
+
+TEST_P(DirTest, ARestoredTreeIsWhatItWasWithWhiteoutsOwnersAndLinks) {
+  publish("f00", ContentType::filesystem);
+  auto* ops = driver->snapshots();
+  const auto id = container("web");
+  EXPECT_OK(wait(driver->clones()->from_image(tree(id), "f00")));
+  auto at = wait(driver->attach(id, range));
+  ASSERT_TRUE(at);
+  const auto root_path = at->path;
+  auto run = [&](const std::string& script) {
+    const int code = std::system(("cd " + root_path + " && { " + script + "; }").c_str());
+    EXPECT_EQ(code, 0) << script;
+  };
+  run("echo one > file && ln file link && chown 3000033:3000044 file && chmod 4751 file && touch -d @1000000000 file");
+  run("rm etc/hostname && mv etc/deep etc/moved && ln -s /nowhere symlink && mkfifo fifo");
+  run("mkdir opaque && truncate -s 1G sparse && printf x | dd of=sparse bs=1 seek=500M conv=notrunc status=none");
+  run("setfattr -n user.kept -v yes file && setcap cap_net_raw+ep sparse");
+  // An opaque directory: one of the image's that was removed and made again.
+  run("mkdir etc/again && rm -r etc && mkdir etc && echo new > etc/new");
+  const auto before = stat_of(root_path + "/file");
+  EXPECT_OK(wait(ops->create(id, "snap0")));
+  run("rm -r file link opaque symlink && echo changed > etc/new && mkdir other && rm sparse");
+  EXPECT_OK(wait(driver->detach(id)));
+  const auto look = [&](const std::string& where) {
+    SCOPED_TRACE(where);
+    const auto file = stat_of(where + "/file");
+    EXPECT_EQ(read(where + "/file"), "one\n");
+    EXPECT_EQ(file.st_uid, 3'000'033u);
+    EXPECT_EQ(file.st_gid, 3'000'044u);
+    EXPECT_EQ(file.st_mode & 07777, 04751u);
+    EXPECT_EQ(file.st_mtim.tv_sec, before.st_mtim.tv_sec);
+    EXPECT_EQ(file.st_ino, stat_of(where + "/link").st_ino);
+    EXPECT_EQ(file.st_nlink, 2u);
+    char value[16] = {};
+    EXPECT_EQ(::getxattr((where + "/file").c_str(), "user.kept", value, sizeof value), 3);
+    EXPECT_GT(::getxattr((where + "/sparse").c_str(), "security.capability", nullptr, 0), 0);
+    EXPECT_EQ(stat_of(where + "/sparse").st_size, off_t(1) << 30);
+    EXPECT_LT(stat_of(where + "/sparse").st_blocks, 1000);
+    EXPECT_EQ(fs::read_symlink(where + "/symlink"), "/nowhere");
+    EXPECT_TRUE(S_ISFIFO(stat_of(where + "/fifo").st_mode));
+    EXPECT_EQ(read(where + "/etc/new"), "new\n");
+    EXPECT_FALSE(io::exists(where + "/etc/hostname")) << "a whiteout, or the directory that hides the image's, was lost";
+    EXPECT_FALSE(io::exists(where + "/etc/deep"));
+    EXPECT_TRUE(io::exists(where + "/opaque"));
+    EXPECT_FALSE(io::exists(where + "/other"));
+  };
+  auto shown = wait(ops->attach(id, "snap0", range));
+  ASSERT_TRUE(shown) << shown.error().text();
+  look(shown->path);
+  EXPECT_NE(::mkdir((shown->path + "/written").c_str(), 0700), 0);
+  EXPECT_EQ(errno, EROFS);
+  EXPECT_OK(wait(ops->detach(id, "snap0")));
+  EXPECT_OK(wait(ops->restore(id, "snap0")));
+  at = wait(driver->attach(id, range));
+  ASSERT_TRUE(at) << at.error().text();
+  look(at->path);
+  // The snapshot is a copy: what is done to the restored tree does not reach it.
+  run("echo again > file && rm -r etc");
+  EXPECT_OK(wait(driver->detach(id)));
+  EXPECT_OK(wait(ops->restore(id, "snap0")));
+  at = wait(driver->attach(id, range));
+  ASSERT_TRUE(at);
+  look(at->path);
+  EXPECT_OK(wait(driver->detach(id)));
+}
+
+TEST_P(DirTest, ASnapshotFromBeforeTheFirstStartIsShownInTheRange) {
+  publish("f00", ContentType::filesystem);
+  auto* ops = driver->snapshots();
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  EXPECT_OK(wait(ops->create(container("web"), "fresh")));
+  EXPECT_OK(wait(ops->create(container("web"), "shown")));
+  EXPECT_OK(wait(driver->attach(container("web"), range)));
+  EXPECT_OK(wait(driver->detach(container("web"))));
+  EXPECT_OK(wait(ops->restore(container("web"), "fresh")));
+  auto at = wait(driver->attach(container("web"), range));
+  ASSERT_TRUE(at) << at.error().text();
+  EXPECT_EQ(stat_of(at->path).st_uid, 3'000'000u);
+  auto shown = wait(ops->attach(container("web"), "shown", range));
+  ASSERT_TRUE(shown) << shown.error().text();
+  EXPECT_EQ(stat_of(shown->path).st_uid, 3'000'000u);
+  EXPECT_EQ(read(shown->path + "/etc/hostname"), "image\n");
+  EXPECT_OK(wait(ops->detach(container("web"), "shown")));
+  EXPECT_OK(wait(driver->detach(container("web"))));
+}
+
+TEST_P(DirTest, WhatACrashLeftOfASnapshotIsNotOne) {
+  publish("f00", ContentType::filesystem);
+  auto* ops = driver->snapshots();
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  const auto at = root() + "/containers/web/snapshots";
+  fs::create_directories(at + "/.new-snap0/upper/half");
+  EXPECT_THAT(wait(ops->list(container("web"))).value(), testing::IsEmpty());
+  EXPECT_OK(wait(ops->create(container("web"), "snap0")));
+  EXPECT_FALSE(io::exists(at + "/.new-snap0"));
+  EXPECT_FALSE(io::exists(at + "/snap0/upper/half"));
+  EXPECT_OK(wait(driver->create(disk(machine("db"), 32 * MiB))));
+  const auto volume = root() + "/virtual-machines/db";
+  EXPECT_OK(dir::create_qcow2(volume + "/layer-0123456789ab.qcow2", {.size = 32 * MiB, .backing = "root.qcow2"}));
+  EXPECT_OK(wait(ops->create(machine("db"), "snap0")));
+  EXPECT_FALSE(io::exists(volume + "/layer-0123456789ab.qcow2"));
+  write(volume + "/disk.json", "{\"active\":[\"../../../etc/shadow\"]}");
+  EXPECT_KIND(unavailable, wait(driver->attach(machine("db"), {})));
+}
+
+// --- snapshots of disks
+
+/// What a guest would do: through all layers, each named.
+class DiskSnapshots : public DirTest {
+ protected:
+  static std::string layered(const Attachment& disk) {
+    std::string out = "null";
+    auto layer = [&](const std::string& path) {
+      out = R"({"driver":"qcow2","file":{"driver":"file","filename":")" + path + R"("},"backing":)" + out + "}";
+    };
+    for (auto path = disk.backing.rbegin(); path != disk.backing.rend(); ++path) layer(*path);
+    layer(disk.path);
+    return "json:" + out;
+  }
+  static int qemu_io(const Attachment& disk, const std::string& command, bool readonly) {
+    io::ProcessSpec spec;
+    spec.argv = {"qemu-io", "-c", command, layered(disk)};
+    if (readonly) spec.argv.insert(spec.argv.begin() + 1, "-r");
+    auto output = wait(io::run_process(std::move(spec)));
+    EXPECT_TRUE(output) << output.error().text();
+    // A pattern that differs is told on standard output only.
+    return output->status.code != 0 || output->out.find("verification failed") != std::string::npos ? 1 : 0;
+  }
+  void put(const VolumeId& id, int byte, const char* where) {
+    auto at = wait(driver->attach(id, {}));
+    ASSERT_TRUE(at) << at.error().text();
+    EXPECT_EQ(qemu_io(*at, "write -P " + std::to_string(byte) + " " + where, false), 0);
+  }
+  static bool holds(const Attachment& disk, int byte, const char* where) {
+    return qemu_io(disk, "read -P " + std::to_string(byte) + " " + where, true) == 0;
+  }
+  bool shows(const VolumeId& id, int byte, const char* where) { return holds(wait(driver->attach(id, {})).value(), byte, where); }
+  bool kept(const VolumeId& id, const std::string& snapshot, int byte, const char* where) {
+    return holds(wait(driver->snapshots()->attach(id, snapshot, {})).value(), byte, where);
+  }
+  int layers_in(const std::string& volume) const {
+    int n = 0;
+    for (const auto& name : io::list_directory(root() + "/virtual-machines/" + volume).value())
+      n += name.ends_with(".qcow2") ? 1 : 0;
+    return n;
+  }
+  void merge_all(const VolumeId& id) {
+    for (;;) {
+      auto merge = wait(driver->snapshots()->next_merge(id));
+      ASSERT_TRUE(merge) << merge.error().text();
+      if (!*merge) return;
+      EXPECT_OK(wait(driver->snapshots()->merge(id, **merge)));
+      if (HasFailure()) return;
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, DiskSnapshots, testing::Values("dir"), [](const auto& i) { return i.param; });
+
+TEST_P(DiskSnapshots, EachShowsTheDiskAsItWas) {
+  publish("d15c", ContentType::block);
+  auto* ops = driver->snapshots();
+  const auto id = machine("db");
+  EXPECT_OK(wait(driver->clones()->from_image(disk(id, 128 * MiB), "d15c")));
+  put(id, 1, "0 1M");
+  write(root() + "/virtual-machines/db/qemu.nvram", "first");
+  EXPECT_OK(wait(ops->create(id, "one")));
+  put(id, 2, "0 64k");
+  put(id, 2, "100M 1M");
+  write(root() + "/virtual-machines/db/qemu.nvram", "second");
+  EXPECT_OK(wait(ops->create(id, "two")));
+  put(id, 3, "0 64k");
+  EXPECT_TRUE(kept(id, "one", 1, "0 1M"));
+  EXPECT_TRUE(kept(id, "one", 0, "100M 1M"));
+  EXPECT_TRUE(kept(id, "two", 2, "0 64k"));
+  EXPECT_TRUE(kept(id, "two", 1, "64k 64k"));
+  EXPECT_TRUE(kept(id, "two", 2, "100M 1M"));
+  EXPECT_TRUE(shows(id, 3, "0 64k"));
+  EXPECT_FALSE(shows(id, 2, "0 64k"));
+
+  EXPECT_OK(wait(ops->restore(id, "one")));
+  EXPECT_TRUE(shows(id, 1, "0 1M"));
+  EXPECT_TRUE(shows(id, 0, "100M 1M"));
+  EXPECT_EQ(read(root() + "/virtual-machines/db/qemu.nvram"), "first");
+  put(id, 4, "0 64k");
+  EXPECT_TRUE(kept(id, "one", 1, "0 1M"));
+  EXPECT_OK(wait(ops->restore(id, "two")));
+  EXPECT_TRUE(shows(id, 2, "0 64k"));
+  EXPECT_TRUE(shows(id, 2, "100M 1M"));
+  EXPECT_EQ(read(root() + "/virtual-machines/db/qemu.nvram"), "second");
+  EXPECT_EQ(wait(driver->attach(id, {}))->backing.back(), root() + "/images/d15c/disk.qcow2");
+  EXPECT_EQ(wait(driver->usage(id))->total, 128 * MiB);
+  EXPECT_OK(wait(driver->clones()->from_image(disk(id, 128 * MiB), "d15c")));  // it is the same volume as ever
+}
+
+TEST_P(DiskSnapshots, SpaceComesBackByMerges) {
+  publish("d15c", ContentType::block);
+  auto* ops = driver->snapshots();
+  const auto id = machine("db");
+  EXPECT_OK(wait(driver->clones()->from_image(disk(id, 128 * MiB), "d15c")));
+  for (int n = 1; n <= 4; ++n) {
+    put(id, n, "0 4M");
+    put(id, n, (std::to_string(10 * n) + "M 1M").c_str());
+    EXPECT_OK(wait(ops->create(id, "s" + std::to_string(n))));
+  }
+  put(id, 0, "20M 1M");  // zeros over what a layer below holds
+  const auto full = wait(driver->usage(id))->used;
+  EXPECT_EQ(layers_in("db"), 5);
+  merge_all(id);
+  EXPECT_EQ(layers_in("db"), 5) << "every layer is somebody's";
+  for (const char* name : {"s1", "s3"}) EXPECT_OK(wait(ops->remove(id, name)));
+  merge_all(id);
+  EXPECT_EQ(layers_in("db"), 3);
+  EXPECT_LT(wait(driver->usage(id))->used, full - 7 * MiB);
+  auto all_shown = [&] {
+    EXPECT_TRUE(kept(id, "s2", 2, "0 4M"));
+    EXPECT_TRUE(kept(id, "s2", 1, "10M 1M"));
+    EXPECT_TRUE(kept(id, "s2", 2, "20M 1M"));
+    EXPECT_TRUE(kept(id, "s2", 0, "30M 1M"));
+    EXPECT_TRUE(shows(id, 4, "0 4M"));
+    EXPECT_TRUE(shows(id, 0, "20M 1M"));
+    EXPECT_TRUE(shows(id, 3, "30M 1M"));
+    EXPECT_TRUE(shows(id, 4, "40M 1M"));
+  };
+  all_shown();
+  // A branch: both lie on the same layer, which therefore stays.
+  EXPECT_OK(wait(ops->restore(id, "s2")));
+  EXPECT_TRUE(shows(id, 2, "0 4M"));
+  put(id, 9, "0 64k");
+  EXPECT_OK(wait(ops->remove(id, "s2")));
+  merge_all(id);
+  EXPECT_TRUE(kept(id, "s4", 4, "0 4M"));
+  EXPECT_TRUE(kept(id, "s4", 4, "40M 1M"));
+  EXPECT_TRUE(shows(id, 9, "0 64k"));
+  EXPECT_TRUE(shows(id, 2, "64k 64k"));
+  EXPECT_OK(wait(ops->remove(id, "s4")));
+  merge_all(id);
+  EXPECT_EQ(layers_in("db"), 1);
+  EXPECT_TRUE(shows(id, 9, "0 64k"));
+  EXPECT_TRUE(shows(id, 2, "20M 1M"));
+  EXPECT_TRUE(shows(id, 0, "30M 1M"));
+}
+
+TEST_P(DiskSnapshots, LayersThatOthersHaveAreNotWrittenTo) {
+  auto* ops = driver->snapshots();
+  const auto id = machine("db");
+  EXPECT_OK(wait(driver->create(disk(id, 64 * MiB))));
+  put(id, 1, "0 1M");
+  EXPECT_OK(wait(ops->create(id, "one")));
+  put(id, 2, "0 64k");
+  const auto volume = root() + "/virtual-machines/db";
+  fs::create_hard_link(volume + "/root.qcow2", base + "/shared.qcow2");
+  EXPECT_OK(wait(ops->remove(id, "one")));
+  auto merge = wait(ops->next_merge(id));
+  ASSERT_TRUE(merge);
+  EXPECT_FALSE(*merge);
+  fs::remove(base + "/shared.qcow2");
+  merge_all(id);
+  EXPECT_EQ(layers_in("db"), 1);
+  EXPECT_TRUE(shows(id, 2, "0 64k"));
+  EXPECT_TRUE(shows(id, 1, "64k 64k"));
+}
+
+TEST_P(DiskSnapshots, ALayerThatQemuHasOpenIsNotMerged) {
+  auto* ops = driver->snapshots();
+  const auto id = machine("db");
+  EXPECT_OK(wait(driver->create(disk(id, 64 * MiB))));
+  put(id, 1, "0 1M");
+  EXPECT_OK(wait(ops->create(id, "one")));
+  auto at = wait(driver->attach(id, {}));
+  ASSERT_TRUE(at);
+  io::ProcessSpec spec;
+  spec.argv = {"qemu-io", "-c", "sleep 5000", layered(*at)};
+  auto user = io::Process::start(spec);
+  ASSERT_TRUE(user);
+  ::usleep(700'000);
+  EXPECT_OK(wait(ops->remove(id, "one")));
+  auto merge = wait(ops->next_merge(id));
+  ASSERT_TRUE(merge && *merge);
+  EXPECT_KIND(busy, wait(ops->merge(id, **merge)));
+  EXPECT_EQ(layers_in("db"), 2);
 }
 
 TEST_P(DirTest, AttachmentsSurviveTheDriver) {
@@ -540,7 +905,7 @@ TEST_P(DirTest, ADiskBootsWithTheKernelOfItsImageAlsoWhenThatIsDeleted) {
     EXPECT_EQ(db->boot->kernel, root() + "/images/d15c/kernel");
     EXPECT_EQ(db->boot->initrd, "");
     EXPECT_EQ(db->boot->command_line, "console=ttyS0 quiet");
-    EXPECT_TRUE(io::exists(db->backing));
+    EXPECT_TRUE(io::exists(db->backing.at(0)));
     restart();
   }
   auto firmware = wait(driver->attach(machine("firmware"), {}));

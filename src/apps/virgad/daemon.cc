@@ -197,7 +197,9 @@ void Daemon::Parts::make_services() {
       return std::make_unique<storage::FakeDriver>(std::move(source));
     };
   } else {
-    storage_drivers["dir"] = [this](std::string source) { return storage::make_dir_driver(std::move(source), blocking); };
+    storage_drivers["dir"] = [this](std::string source) {
+      return storage::make_dir_driver(std::move(source), blocking, libexec("virga-worker"));
+    };
   }
   pools = std::make_unique<engine::Pools>(
       engine::Pools::Parts{*store, *journal, *operations, *events, std::move(storage_drivers), options.state_dir}, executor);

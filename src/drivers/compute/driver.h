@@ -51,8 +51,8 @@ struct Disk {
   std::string path;
   DiskFormat format = DiskFormat::qcow2;
   bool readonly = false;
-  std::string backing =
-      {};  ///< the read-only qcow2 image below a qcow2 disk, empty: none. Names in disk headers are never followed
+  /// The read-only qcow2 layers below a qcow2 disk, the nearest first. Names in disk headers are never followed.
+  std::vector<std::string> backing = {};
 };
 
 struct DirectBoot {  ///< kernel and initrd given by the image: no firmware time

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/task.h"
@@ -20,13 +21,13 @@ std::string_view to_string(Compression c) noexcept;
 Result<Compression> parse_compression(std::string_view text);
 
 struct PackRequest {
-  Metadata metadata;           ///< templates are taken from `base`
-  std::string tree;            ///< of a container: where its root is shown; empty: a virtual machine
-  std::uint32_t id_base = 0;   ///< what `tree` shows as id_base + n is packed as n
-  std::uint32_t id_count = 0;  ///< 0: ids are packed as they are
-  std::string disk;            ///< of a virtual machine: its qcow2
-  std::string backing;         ///< the read-only qcow2 below `disk`; empty: none
-  std::string base;            ///< directory of the image it was made from: templates and what it boots with; empty: none
+  Metadata metadata;                 ///< templates are taken from `base`
+  std::string tree;                  ///< of a container: where its root is shown; empty: a virtual machine
+  std::uint32_t id_base = 0;         ///< what `tree` shows as id_base + n is packed as n
+  std::uint32_t id_count = 0;        ///< 0: ids are packed as they are
+  std::string disk;                  ///< of a virtual machine: its qcow2
+  std::vector<std::string> backing;  ///< the read-only qcow2 layers below `disk`, the nearest first
+  std::string base;                  ///< directory of the image it was made from: templates and what it boots with; empty: none
   Compression compression = Compression::gzip;
   std::string into;     ///< path of the unified tarball that is made; must not be there
   std::string scratch;  ///< path for a copy of the disk while it is being packed; must not be there

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace virga::storage {
@@ -55,6 +56,14 @@ Result<> check_id(const VolumeId& id) {
                                   (id.kind != VolumeKind::custom && id.name.find('_') != std::string::npos));
   if (bad(id.name) || (in_project && !id.project.empty() && bad(id.project)) || bar)
     return fail(ErrorKind::invalid, fmt::format("{}: not a name of a volume", to_string(id)));
+  return {};
+}
+
+Result<> check_snapshot_name(std::string_view name) {
+  const bool bad = name.empty() || name.size() > 128 || name.front() == '.' || std::any_of(name.begin(), name.end(), [](char c) {
+                     return c == '/' || static_cast<unsigned char>(c) <= 0x20 || c == 0x7f;
+                   });
+  if (bad) return fail(ErrorKind::invalid, fmt::format("'{}': not a name of a snapshot", name.substr(0, 40)));
   return {};
 }
 

@@ -65,8 +65,8 @@ struct DirectBoot {          ///< a kernel that the image brings along
 struct Attachment {
   std::string path;    ///< filesystem: where the root is mounted; block: the file or device
   bool qcow2 = false;  ///< block: qcow2 rather than raw
-  std::string backing =
-      {};  ///< block: the read-only qcow2 image below `path`, empty: none. Given so that nobody follows a name in a header
+  /// Block: the read-only qcow2 layers below `path`, the nearest first. Given so that nobody follows a name in a header.
+  std::vector<std::string> backing = {};
   std::optional<DirectBoot> boot = {};  ///< block: where its image has a kernel; also when the image itself was deleted meanwhile
   std::string image = {};  ///< directory of the image that the volume was made from (templates, metadata.yaml), empty: none
 };
@@ -98,6 +98,51 @@ class CloneOps {
   virtual Task<Result<>> from_image(VolumeSpec spec, std::string fingerprint) = 0;
 };
 
+/// States of a volume that are kept, by names of the engine's ('/' and a '.' in front are in none). They move and go with their
+/// volume. For one volume these calls, and those of the Driver, come one after the other.
+///
+/// A snapshot of a volume that is in use holds what has reached the volume by then: who wants more has its writers write out and
+/// wait first. A disk that QEMU has open goes on in a new layer: after create() the answer of attach() names it, and QEMU is told
+/// to write there from now on. Until it has been told, and when it never is, what it writes is in the volume all the same, and the
+/// snapshot is worth nothing: remove() it then.
+class SnapshotOps {
+ public:
+  virtual ~SnapshotOps() = default;
+  /// A second equal call succeeds. Errors: not_found (the volume), unavailable (no space).
+  virtual Task<Result<>> create(VolumeId id, std::string snapshot) = 0;
+  /// Absent is success; detaches first. What the volume or other snapshots need of its data stays, see next_merge().
+  virtual Task<Result<>> remove(VolumeId id, std::string snapshot) = 0;
+  /// Done already is success; must be detached. Errors: not_found, exists, busy.
+  virtual Task<Result<>> rename(VolumeId id, std::string from, std::string to) = 0;
+  /// The volume, which is not in use, becomes what the snapshot holds. All snapshots stay. Errors: not_found, busy.
+  virtual Task<Result<>> restore(VolumeId id, std::string snapshot) = 0;
+  /// In order of names. Errors: not_found (the volume).
+  virtual Task<Result<std::vector<std::string>>> list(VolumeId id) = 0;
+  /// Shows it, for reading only, with the volume's ids as attach() of the volume does it. Attached already is success with the same
+  /// answer. A disk's layers are never written to as long as the snapshot is there. Errors: not_found, busy.
+  virtual Task<Result<Attachment>> attach(VolumeId id, std::string snapshot, std::optional<IdShift> shift) = 0;
+  /// Not attached is success.
+  virtual Task<Result<>> detach(VolumeId id, std::string snapshot) = 0;
+  /// What the snapshot alone takes, as far as the driver can tell.
+  virtual Task<Result<Usage>> usage(VolumeId id, std::string snapshot) = 0;
+
+  /// Two layers of a disk of which nobody needs the lower one by itself any more: what `upper` holds belongs into `lower`.
+  struct Merge {
+    std::string lower;               ///< path
+    std::string upper;               ///< path
+    std::vector<std::string> below;  ///< what is below `lower`, the nearest first
+  };
+  /// Space of removed snapshots comes back by merges. Empty: there is nothing to merge.
+  virtual Task<Result<std::optional<Merge>>> next_merge(VolumeId /*id*/) { co_return std::optional<Merge>(); }
+  /// Merges layers of a disk that is not in use. Interrupted at any point, the disk shows what it did before. Errors: unsupported
+  /// (a program is missing), unavailable (no space), busy (the disk is in use).
+  virtual Task<Result<>> merge(VolumeId /*id*/, Merge /*merge*/) { co_return fail(ErrorKind::unsupported, "no layers here"); }
+  /// Somebody else (QEMU, of a disk that it has open) has done so: `upper` is not needed any more.
+  virtual Task<Result<>> merged(VolumeId /*id*/, Merge /*merge*/) { co_return fail(ErrorKind::unsupported, "no layers here"); }
+};
+/// Errors: invalid (a name that could be more than one path component, or hides).
+Result<> check_snapshot_name(std::string_view name);
+
 struct DriverInfo {
   std::string name;  ///< "dir"
   std::string version;
@@ -124,6 +169,7 @@ class Driver {
   virtual Task<Result<Usage>> pool_usage() = 0;
   virtual ImageOps* images() noexcept { return nullptr; }
   virtual CloneOps* clones() noexcept { return nullptr; }
+  virtual SnapshotOps* snapshots() noexcept { return nullptr; }
 };
 
 }  // namespace virga::storage

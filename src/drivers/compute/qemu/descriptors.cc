@@ -33,12 +33,12 @@ std::uint64_t big_endian(std::string_view bytes, std::size_t at, std::size_t wid
   return v;
 }
 
-Result<io::UniqueFd> open_disk(const Passed& p, bool has_backing) {
+Result<io::UniqueFd> open_disk(const Passed& p) {
   VIRGA_TRY(auto fd, open_regular(p.name, p.writable ? O_RDWR : O_RDONLY));
   if (p.format != DiskFormat::qcow2) return fd;
   char head[128] = {};
   const auto n = ::pread(fd.get(), head, sizeof head, 0);
-  auto good = check_qcow2_header(std::string_view(head, n > 0 ? static_cast<std::size_t>(n) : 0), has_backing);
+  auto good = check_qcow2_header(std::string_view(head, n > 0 ? static_cast<std::size_t>(n) : 0), p.layered);
   if (!good) return fail(std::move(good).error().wrap(fmt::format("disk '{}'", p.name)));
   return fd;
 }
@@ -82,11 +82,8 @@ Result<io::UniqueFd> open_one(const Passed& p, const GuestSpec& spec, const std:
     case Passed::What::tap:
       return open_tap(p.name);
     case Passed::What::image:
-      return open_disk(p, false);
     case Passed::What::disk:
-      for (const auto& disk : spec.disks)
-        if (disk.path == p.name) return open_disk(p, !disk.backing.empty());
-      return fail(ErrorKind::internal, "a plan with a disk that the spec does not have");
+      return open_disk(p);
     case Passed::What::kernel:
     case Passed::What::initrd:
       return open_boot_file(p.name);

@@ -233,7 +233,7 @@ TEST_F(Qemu, ALifeFromCreateToACleanStop) {
     auto spec = world.spec(base);
     co_await check({"qemu-img", "create", "-q", "-f", "qcow2", world.home + "/disk-base.qcow2", "64M"});
     co_await check({"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "disk-base.qcow2", world.home + "/disk.qcow2"});
-    spec.disks.push_back({.device = "root", .path = world.home + "/disk.qcow2", .backing = world.home + "/disk-base.qcow2"});
+    spec.disks.push_back({.device = "root", .path = world.home + "/disk.qcow2", .backing = {world.home + "/disk-base.qcow2"}});
     auto netlink = io::Netlink::open();
     EXPECT_TRUE(netlink && netlink->create_tap("vtest0", 0, "virga test"));
     spec.nics.push_back({.device = "eth0", .guest_name = {}, .host_name = "vtest0", .mac = "00:16:3e:aa:bb:cc", .mtu = 1450});

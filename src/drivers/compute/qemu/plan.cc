@@ -75,15 +75,16 @@ class Builder {
     (plan_.argv.emplace_back(std::forward<A>(a)), ...);
   }
   void json(const char* option, json::object value) { add(option, json::serialize(value)); }
-  int pass(Passed::What what, std::string name, bool writable = false, DiskFormat format = DiskFormat::raw) {
+  int pass(Passed::What what, std::string name, bool writable = false, DiskFormat format = DiskFormat::raw, bool layered = false) {
     const int number = next_++;
-    plan_.passed.push_back({what, number, std::move(name), writable, format});
+    plan_.passed.push_back({what, number, std::move(name), writable, format, layered});
     return number;
   }
-  void pass_as(Passed::What what, int number) { plan_.passed.push_back({what, number, {}, false, DiskFormat::raw}); }
+  void pass_as(Passed::What what, int number) { plan_.passed.push_back({what, number, {}, false, DiskFormat::raw, false}); }
   /// A file that QEMU "opens" as /dev/fdset/N: our descriptor, with exactly these rights.
-  json::object file_node(const std::string& node, Passed::What what, const std::string& path, bool writable, DiskFormat format) {
-    const int n = pass(what, path, writable, format);
+  json::object file_node(const std::string& node, Passed::What what, const std::string& path, bool writable, DiskFormat format,
+                         bool layered = false) {
+    const int n = pass(what, path, writable, format, layered);
     add("-add-fd", fmt::format("fd={},set={}", n, n));
     json::object file{{"driver", "file"},
                       {"node-name", node},
@@ -183,32 +184,47 @@ std::string serial_of(const Disk& disk) {
   return serial;
 }
 
+}  // namespace
+
+std::string layer_node(std::size_t disk, std::string_view path) {
+  auto stem = path.substr(path.rfind('/') + 1);
+  stem = stem.substr(0, std::min<std::size_t>(stem.rfind('.'), 18));
+  std::string node = fmt::format("disk{}-", disk);
+  for (char c : stem) node += is_word(std::string_view(&c, 1), "-_.") ? c : '_';
+  return node;
+}
+
+std::string disk_device(std::size_t disk) {
+  return fmt::format("dev-disk{}", disk);
+}
+
+namespace {
+
 void add_disk(Builder& b, const Disk& disk, std::size_t n) {
-  const auto node = fmt::format("disk{}", n);
-  json::value backing = nullptr;
-  if (!disk.backing.empty()) {
-    b.json("-blockdev", b.file_node(node + "-image-file", Passed::What::image, disk.backing, false, DiskFormat::qcow2));
-    // Without "backing": null QEMU would follow the name in the image's header.
-    b.json("-blockdev", {{"driver", "qcow2"},
-                         {"node-name", node + "-image"},
-                         {"read-only", true},
-                         {"file", node + "-image-file"},
-                         {"backing", nullptr}});
-    backing = node + "-image";
+  json::value below = nullptr;  // said even where there is nothing: otherwise QEMU would follow the name in a header
+  for (auto path = disk.backing.rbegin(); path != disk.backing.rend(); ++path) {
+    const auto node = layer_node(n, *path);
+    const bool layered = !below.is_null();
+    b.json("-blockdev", b.file_node(node + "-file", Passed::What::image, *path, false, DiskFormat::qcow2, layered));
+    b.json("-blockdev",
+           {{"driver", "qcow2"}, {"node-name", node}, {"read-only", true}, {"file", node + "-file"}, {"backing", below}});
+    below = node;
   }
-  b.json("-blockdev", b.file_node(node + "-file", Passed::What::disk, disk.path, !disk.readonly, disk.format));
+  const auto node = layer_node(n, disk.path);
+  b.json("-blockdev",
+         b.file_node(node + "-file", Passed::What::disk, disk.path, !disk.readonly, disk.format, !disk.backing.empty()));
   json::object format{{"driver", disk.format == DiskFormat::qcow2 ? "qcow2" : "raw"},
                       {"node-name", node},
                       {"read-only", disk.readonly},
                       {"file", node + "-file"}};
-  if (disk.format == DiskFormat::qcow2) format["backing"] = backing;
+  if (disk.format == DiskFormat::qcow2) format["backing"] = below;
   if (!disk.readonly) {
     format["discard"] = "unmap";
     format["detect-zeroes"] = "unmap";
   }
   b.json("-blockdev", std::move(format));
   b.json("-device", {{"driver", "virtio-blk-pci"},
-                     {"id", fmt::format("dev-{}", node)},
+                     {"id", disk_device(n)},
                      {"drive", node},
                      {"serial", serial_of(disk)},
                      {"bootindex", static_cast<int>(n) + 1},

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -29,6 +30,7 @@ struct Passed {
   std::string name;  ///< path of the file, or the interface
   bool writable = false;
   DiskFormat format = DiskFormat::raw;
+  bool layered = false;  ///< a qcow2 layer that lies on another one
   bool operator==(const Passed&) const = default;
 };
 
@@ -44,6 +46,11 @@ inline constexpr int first_free_fd = 10;
 
 /// Errors: invalid (names the field), unsupported.
 Result<Plan> make_plan(const GuestSpec& spec, const Host& host);
+
+/// QEMU's name for a layer of the n-th disk, from the name of its file: 31 bytes at most, with "-file" behind it.
+std::string layer_node(std::size_t disk, std::string_view path);
+/// QEMU's name for the n-th disk as the guest sees it.
+std::string disk_device(std::size_t disk);
 
 /// The memory a VM gets in MiB: limits.memory rounded down, 1024 where none is set.
 std::uint64_t memory_mib(const GuestSpec& spec);

@@ -30,7 +30,7 @@ GuestSpec direct_spec() {
   s.cpus = 2;
   s.memory = Bytes(512) << 20;
   s.direct_boot = DirectBoot{"/images/a,b/vmlinuz", "/images/a,b/initrd", "console=ttyS0 x=\"a,b\""};
-  s.disks.push_back({.device = "root", .path = "/pool/v1.qcow2", .backing = "/images/disk,fd=3.qcow2"});
+  s.disks.push_back({.device = "root", .path = "/pool/v1.qcow2", .backing = {"/pool/layer-1.qcow2", "/images/disk,fd=3.qcow2"}});
   s.disks.push_back({.device = "data, \"odd\" name", .path = "/pool/data.raw", .format = DiskFormat::raw, .readonly = true});
   s.nics.push_back({.device = "eth0", .guest_name = {}, .host_name = "vtap0", .mac = "00:16:3e:01:02:03", .mtu = 1400});
   return s;
@@ -103,7 +103,7 @@ TEST(Plan, RefusesWhatQemuWouldMisread) {
   EXPECT_FALSE(with([](auto& s) { s.memory = 1000; }).has_value());
   EXPECT_FALSE(with([](auto& s) { s.nics[0].mac = "00:16:3e:01:02:0g"; }).has_value());
   EXPECT_FALSE(with([](auto& s) { s.nics[0].mac = "00:16:3e:01:02:03,x=y"; }).has_value());
-  EXPECT_FALSE(with([](auto& s) { s.disks[1].backing = "/x"; }).has_value()) << "raw has no backing";
+  EXPECT_FALSE(with([](auto& s) { s.disks[1].backing = {"/x"}; }).has_value()) << "raw has no backing";
   EXPECT_FALSE(with([](auto& s) { s.direct_boot.reset(); }).has_value());
   EXPECT_FALSE(with([](auto& s) { s.disks.resize(40, s.disks[0]); }).has_value());
   auto no_firmware = host();

@@ -112,10 +112,12 @@ class ConfinedPacker final : public Packer {
     spec.argv = {worker_, request.backing.empty() ? "convert-disk" : "flatten-disk", std::to_string(request.limits.max_unpacked),
                  seconds_of(request.limits)};
     spec.fds = {{disk.get(), 3}, {flat.get(), 4}};
-    UniqueFd backing;
-    if (!request.backing.empty()) {
-      VIRGA_CO_TRY(backing, io::open_path(request.backing, O_RDONLY));
-      spec.fds.emplace_back(backing.get(), 5);
+    if (!request.backing.empty()) spec.argv.push_back(std::to_string(request.backing.size()));
+    std::vector<UniqueFd> backing;
+    for (const auto& path : request.backing) {
+      VIRGA_CO_TRY(auto layer, io::open_path(path, O_RDONLY));
+      spec.fds.emplace_back(layer.get(), static_cast<int>(5 + backing.size()));
+      backing.push_back(std::move(layer));
     }
     auto output = co_await io::run_process(std::move(spec), {.timeout = request.limits.timeout, .max_output = 64u << 10});
     if (!output) co_return fail(std::move(output).error().wrap("copy the disk"));

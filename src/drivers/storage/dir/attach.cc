@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "drivers/storage/dir/layers.h"
 #include "drivers/storage/dir/layout.h"
 #include "io/file.h"
 #include "io/idmap.h"
@@ -73,20 +74,25 @@ Result<std::optional<DirectBoot>> direct_boot(const std::string& image) {
 
 }  // namespace
 
+Result<Attachment> attach_disk(const Layout& layout, const std::string& volume, const std::vector<std::string>& chain) {
+  Attachment disk{.path = volume + "/" + chain.front(), .qcow2 = true};
+  for (std::size_t i = 1; i < chain.size(); ++i) disk.backing.push_back(volume + "/" + chain[i]);
+  VIRGA_TRY(auto image, backing_of(volume));
+  if (image.empty()) return disk;
+  disk.backing.push_back(layout.image(image) + "/disk.qcow2");
+  disk.image = layout.image(image);
+  VIRGA_TRY(disk.boot, direct_boot(disk.image));
+  return disk;
+}
+
 Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::optional<IdShift> shift) {
   const auto volume = layout.volume(id);
   if (!is_directory(volume)) return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
-  VIRGA_TRY(auto image, backing_of(volume));
-  if (is_regular(volume + "/root.qcow2")) {
-    Attachment disk{.path = volume + "/root.qcow2", .qcow2 = true};
-    if (!image.empty()) {
-      disk.backing = layout.image(image) + "/disk.qcow2";
-      disk.image = layout.image(image);
-      VIRGA_TRY(disk.boot, direct_boot(disk.image));
-    }
-    return disk;
+  if (is_disk(volume)) {
+    VIRGA_TRY(auto layers, read_layers(volume));
+    return attach_disk(layout, volume, layers.active);
   }
-
+  VIRGA_TRY(auto image, backing_of(volume));
   const auto root = volume + "/rootfs";
   VIRGA_TRY(bool attached, io::is_mounted(root));
   if (attached) {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "drivers/storage/dir/layout.h"
+#include "drivers/storage/dir/snapshot_ops.h"
 #include "io/file.h"
 
 namespace virga::storage {
@@ -20,11 +21,13 @@ VolumeId image_id(std::string fingerprint) {
 
 class DirDriver final : public Driver, public ImageOps, public CloneOps {
  public:
-  DirDriver(std::string root, BlockingPool& pool) : layout_(std::move(root)), pool_(pool) {}
+  DirDriver(std::string root, BlockingPool& pool, std::string worker)
+      : layout_(std::move(root)), pool_(pool), snapshots_(layout_, pool, std::move(worker)) {}
 
   const DriverInfo& info() const noexcept override { return info_; }
   ImageOps* images() noexcept override { return this; }
   CloneOps* clones() noexcept override { return this; }
+  SnapshotOps* snapshots() noexcept override { return &snapshots_; }
 
   Task<Result<>> open() override {
     auto found = co_await pool_.run([this]() -> Result<dir::Scan> {
@@ -213,14 +216,15 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   const DriverInfo info_{.name = "dir", .version = "1", .remote = false};
   const Layout layout_;
   BlockingPool& pool_;
+  dir::Snapshots snapshots_;
   std::map<std::string, Image> images_;
   bool keep_images_ = false;  ///< a damaged volume may be the clone of any of them
 };
 
 }  // namespace
 
-std::unique_ptr<Driver> make_dir_driver(std::string root, BlockingPool& pool) {
-  return std::make_unique<DirDriver>(std::move(root), pool);
+std::unique_ptr<Driver> make_dir_driver(std::string root, BlockingPool& pool, std::string worker) {
+  return std::make_unique<DirDriver>(std::move(root), pool, std::move(worker));
 }
 
 }  // namespace virga::storage

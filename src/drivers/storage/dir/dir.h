@@ -10,7 +10,8 @@
 
 namespace virga::storage {
 
-/// `root` is the pool's directory, whose parent exists; `pool` must outlive the driver.
-std::unique_ptr<Driver> make_dir_driver(std::string root, BlockingPool& pool);
+/// `root` is the pool's directory, whose parent exists; `pool` must outlive the driver. `worker`: the path of virga-worker, which
+/// merges layers of disks; empty: layers stay.
+std::unique_ptr<Driver> make_dir_driver(std::string root, BlockingPool& pool, std::string worker = {});
 
 }  // namespace virga::storage

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "drivers/storage/dir/layers.h"
 #include "io/fd.h"
 #include "io/file.h"
 #include "io/mount.h"
@@ -108,7 +109,7 @@ Result<Scan> scan(const Layout& layout) {
         out.images[name] = {.content = content, .deleted = io::exists(path + "/.deleted")};
         continue;
       }
-      const auto content = is_regular(path + "/root.qcow2") ? ContentType::block : ContentType::filesystem;
+      const auto content = is_disk(path) ? ContentType::block : ContentType::filesystem;
       auto image = backing_of(path);
       if (!image) {
         log::error("pool at '{}': {}: {}", layout.root(), to_string(*id), image.error().text());

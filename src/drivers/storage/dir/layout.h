@@ -9,8 +9,10 @@
 //       lower/                               where the image is shown shifted while rootfs is being mounted
 //       rootfs/                              where the overlay is mounted
 //     containers/NAME/ custom/PROJECT_NAME/  made without an image: data/ with plain ids, shown at rootfs/
-//     virtual-machines/NAME/                 root.qcow2, backing
-//     custom/PROJECT_NAME/                   block: root.qcow2
+//     virtual-machines/NAME/                 root.qcow2, backing; with snapshots: disk.json, layer-*.qcow2 (layers.h)
+//     custom/PROJECT_NAME/                   block: as those of virtual machines
+//     KIND/NAME/snapshots/SNAPSHOT/          0100, owned as the volume: upper/ or data/ as it was, rootfs/ and lower/ to show it;
+//                                            of a disk, whose data is in its layers: qemu.nvram
 //     images/FINGERPRINT/                    rootfs/ or disk.qcow2, and what the image reader unpacked beside it; .deleted: kept
 //     for clones
 #pragma once
@@ -71,6 +73,21 @@ Result<std::string> backing_of(const std::string& volume);
 Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::optional<IdShift> shift);
 Result<> detach_volume(const Layout& layout, const VolumeId& id);
 
+/// The range that a volume or snapshot is stored in is told by its directory's owner.
+Result<Attachment> attach_disk(const Layout& layout, const std::string& volume, const std::vector<std::string>& chain);
+
+// snapshots.cc
+Result<> make_snapshot(const Layout& layout, const VolumeId& id, const std::string& name);
+Result<> remove_snapshot(const Layout& layout, const VolumeId& id, const std::string& name);
+Result<> rename_snapshot(const Layout& layout, const VolumeId& id, const std::string& from, const std::string& to);
+Result<> restore_snapshot(const Layout& layout, const VolumeId& id, const std::string& name);
+Result<std::vector<std::string>> list_snapshots(const Layout& layout, const VolumeId& id);
+Result<Attachment> attach_snapshot(const Layout& layout, const VolumeId& id, const std::string& name, std::optional<IdShift> shift);
+Result<> detach_snapshot(const Layout& layout, const VolumeId& id, const std::string& name);
+Result<std::optional<SnapshotOps::Merge>> next_merge(const Layout& layout, const VolumeId& id);
+/// The upper layer goes. Done already is success.
+Result<> record_merge(const Layout& layout, const VolumeId& id, const SnapshotOps::Merge& merge);
+
 // images.cc
 Result<> stage_image(const Layout& layout, const std::string& fingerprint);
 Result<> publish_image(const Layout& layout, const std::string& fingerprint, ContentType content);
@@ -79,6 +96,7 @@ Result<> mark_deleted(const Layout& layout, const std::string& fingerprint);
 
 // usage.cc
 Result<Usage> volume_usage(const Layout& layout, const VolumeId& id);
+Result<Usage> snapshot_usage(const Layout& layout, const VolumeId& id, const std::string& name);
 Result<Usage> file_system_usage(const std::string& path);
 
 // layout.cc, small things the others need

@@ -5,8 +5,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
+#include "drivers/storage/dir/layers.h"
 #include "drivers/storage/dir/layout.h"
 #include "drivers/storage/dir/qcow2.h"
 #include "io/file.h"
@@ -45,14 +47,30 @@ class Counter {
 
 }  // namespace
 
+namespace {
+
+/// The layers' own blocks; what other volumes have, too, counts as their share.
+Result<Usage> disk_usage(const std::string& directory, const std::vector<std::string>& files) {
+  Usage out;
+  for (const auto& file : files) {
+    struct stat st{};
+    const auto path = directory + "/" + file;
+    if (::lstat(path.c_str(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", path));
+    out.used += static_cast<Bytes>(st.st_blocks) * 512 / std::max<Bytes>(st.st_nlink, 1);
+  }
+  VIRGA_TRY(out.total, qcow2_size(directory + "/" + files.front()));
+  return out;
+}
+
+}  // namespace
+
 Result<Usage> volume_usage(const Layout& layout, const VolumeId& id) {
   const auto volume = layout.volume(id);
   if (!is_directory(volume)) return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
-  const auto disk = volume + (id.kind == VolumeKind::image ? "/disk.qcow2" : "/root.qcow2");
-  struct stat st{};
-  if (::lstat(disk.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
-    VIRGA_TRY(auto size, qcow2_size(disk));
-    return Usage{.used = static_cast<Bytes>(st.st_blocks) * 512, .total = size};
+  if (id.kind == VolumeKind::image && is_regular(volume + "/disk.qcow2")) return disk_usage(volume, {"disk.qcow2"});
+  if (id.kind != VolumeKind::image && is_disk(volume)) {
+    VIRGA_TRY(auto layers, read_layers(volume));
+    return disk_usage(volume, layers.active);
   }
   for (const auto* tree : {"/upper", "/data"})
     if (id.kind != VolumeKind::image && is_directory(volume + tree)) {
@@ -61,6 +79,25 @@ Result<Usage> volume_usage(const Layout& layout, const VolumeId& id) {
     }
   VIRGA_TRY(auto used, Counter().count(volume));
   return Usage{.used = used, .total = {}};
+}
+
+Result<Usage> snapshot_usage(const Layout& layout, const VolumeId& id, const std::string& name) {
+  const auto volume = layout.volume(id);
+  auto absent = [&] { return fail(ErrorKind::not_found, fmt::format("{} has no snapshot '{}'", to_string(id), name)); };
+  if (is_disk(volume)) {
+    VIRGA_TRY(auto layers, read_layers(volume));
+    auto found = layers.snapshots.find(name);
+    if (found == layers.snapshots.end()) return absent();
+    return disk_usage(volume, {found->second.front()});
+  }
+  const auto at = volume + "/snapshots/" + name;
+  if (!is_directory(at)) return absent();
+  for (const auto* tree : {"/upper", "/data"})
+    if (is_directory(at + tree)) {
+      VIRGA_TRY(auto used, Counter().count(at + tree));
+      return Usage{.used = used, .total = {}};
+    }
+  return absent();
 }
 
 Result<Usage> file_system_usage(const std::string& path) {

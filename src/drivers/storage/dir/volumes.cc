@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "drivers/storage/dir/layers.h"
 #include "drivers/storage/dir/layout.h"
 #include "drivers/storage/dir/qcow2.h"
 #include "io/file.h"
@@ -76,10 +77,11 @@ Result<Plan> plan_volume(const Layout& layout, const VolumeSpec& spec, const std
 /// Whether what is there is what the plan would make.
 Result<> check_same(const std::string& path, const Plan& plan, const VolumeId& id) {
   VIRGA_TRY(auto image, backing_of(path));
-  const bool block = is_regular(path + "/root.qcow2");
+  const bool block = is_disk(path);
   bool same = image == plan.image && block == (plan.content == ContentType::block);
   if (same && block) {
-    VIRGA_TRY(auto size, qcow2_size(path + "/root.qcow2"));
+    VIRGA_TRY(auto layers, read_layers(path));
+    VIRGA_TRY(auto size, qcow2_size(path + "/" + layers.active.front()));
     same = size == plan.size;
   }
   if (!same) return fail(ErrorKind::exists, fmt::format("{} exists already", to_string(id)));
@@ -142,6 +144,7 @@ Result<> make_volume(const Layout& layout, const VolumeSpec& spec, const std::st
 
 Result<> remove_volume(const Layout& layout, const VolumeId& id) {
   VIRGA_CHECK(detach_volume(layout, id));
+  VIRGA_CHECK(io::unmount_below(layout.volume(id)));
   return discard(layout, id.kind, layout.volume(id));
 }
 
@@ -151,8 +154,8 @@ Result<> rename_volume(const Layout& layout, const VolumeId& from, const VolumeI
   const auto old_path = layout.volume(from), new_path = layout.volume(to);
   if (!is_directory(old_path))
     return is_directory(new_path) ? Result<>{} : fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(from)));
-  VIRGA_TRY(bool attached, io::is_mounted(old_path + "/rootfs"));
-  if (attached) return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(from)));
+  VIRGA_TRY(auto mounts, io::mounts_below(old_path));
+  if (!mounts.empty()) return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(from)));
   if (::renameat2(AT_FDCWD, old_path.c_str(), AT_FDCWD, new_path.c_str(), RENAME_NOREPLACE) != 0)
     return fail_errno(errno, fmt::format("rename {}", to_string(from)));
   return io::sync_directory(layout.folder(from.kind));

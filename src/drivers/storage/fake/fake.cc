@@ -54,7 +54,7 @@ Result<> FakeDriver::make(const VolumeSpec& spec, std::string image) {
   }
   Volume volume{.content = spec.content, .size = spec.size, .image = std::move(image)};
   auto [it, fresh] = volumes_.emplace(spec.id, volume);
-  if (!fresh && it->second != volume) return fail(ErrorKind::exists, fmt::format("{} exists already", to_string(spec.id)));
+  if (!fresh && !it->second.same_as(volume)) return fail(ErrorKind::exists, fmt::format("{} exists already", to_string(spec.id)));
   return {};
 }
 
@@ -75,6 +75,7 @@ Task<Result<>> FakeDriver::remove(VolumeId id) {
   }
   volumes_.erase(id);
   attached_.erase(id);
+  std::erase_if(attached_snapshots_, [&](const auto& a) { return a.first == id; });
   reap();
   co_return Result<>{};
 }
@@ -86,7 +87,9 @@ Task<Result<>> FakeDriver::rename(VolumeId from, VolumeId to) {
     if (volumes_.contains(to)) co_return Result<>{};
     co_return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(from)));
   }
-  if (attached_.contains(from)) co_return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(from)));
+  const bool shown =
+      std::any_of(attached_snapshots_.begin(), attached_snapshots_.end(), [&](const auto& a) { return a.first == from; });
+  if (shown || attached_.contains(from)) co_return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(from)));
   if (volumes_.contains(to)) co_return fail(ErrorKind::exists, fmt::format("{} exists already", to_string(to)));
   auto node = volumes_.extract(from);
   node.key() = to;
@@ -111,7 +114,9 @@ Task<Result<Attachment>> FakeDriver::attach(VolumeId id, std::optional<IdShift> 
   const auto& image = it->second.image;
   if (it->second.content == ContentType::block)
     co_return Attachment{
-        .path = path + "/root.qcow2", .qcow2 = true, .backing = image.empty() ? "" : root_ + "/images/" + image + "/disk.qcow2"};
+        .path = path + "/root.qcow2",
+        .qcow2 = true,
+        .backing = image.empty() ? std::vector<std::string>() : std::vector{root_ + "/images/" + image + "/disk.qcow2"}};
   const auto [at, fresh] = attached_.emplace(id, shift ? shift->base : 0);
   if (!fresh && at->second != (shift ? shift->base : 0))
     co_return fail(ErrorKind::busy, fmt::format("{} is attached with other ids", to_string(id)));
@@ -171,6 +176,80 @@ Result<std::string> FakeDriver::path(const std::string& fingerprint) const {
   if (it == images_.end() || it->second.deleted)
     return fail(ErrorKind::not_found, fmt::format("image '{}' is not in this pool", fingerprint));
   return root_ + "/images/" + fingerprint;
+}
+
+Result<FakeDriver::Volume*> FakeDriver::enter_snapshot(const std::string& call, const VolumeId& id, const std::string& snapshot) {
+  VIRGA_CHECK(enter(call, id));
+  VIRGA_CHECK(check_snapshot_name(snapshot));
+  auto it = volumes_.find(id);
+  return it == volumes_.end() ? nullptr : &it->second;
+}
+
+Task<Result<>> FakeDriver::create(VolumeId id, std::string snapshot) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("create_snapshot", id, snapshot));
+  if (volume == nullptr) co_return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
+  volume->snapshots.insert(std::move(snapshot));
+  co_return Result<>{};
+}
+
+Task<Result<>> FakeDriver::remove(VolumeId id, std::string snapshot) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("remove_snapshot", id, snapshot));
+  if (volume != nullptr) volume->snapshots.erase(snapshot);
+  attached_snapshots_.erase({id, snapshot});
+  co_return Result<>{};
+}
+
+Task<Result<>> FakeDriver::rename(VolumeId id, std::string from, std::string to) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("rename_snapshot", id, from));
+  VIRGA_CO_CHECK(check_snapshot_name(to));
+  const bool taken = volume != nullptr && volume->snapshots.contains(to);
+  if (volume == nullptr || !volume->snapshots.contains(from)) {
+    if (taken) co_return Result<>{};
+    co_return fail(ErrorKind::not_found, fmt::format("{} has no snapshot '{}'", to_string(id), from));
+  }
+  if (taken) co_return fail(ErrorKind::exists, fmt::format("{} has a snapshot '{}' already", to_string(id), to));
+  if (attached_snapshots_.contains({id, from})) co_return fail(ErrorKind::busy, fmt::format("snapshot '{}' is attached", from));
+  volume->snapshots.erase(from);
+  volume->snapshots.insert(std::move(to));
+  co_return Result<>{};
+}
+
+Task<Result<>> FakeDriver::restore(VolumeId id, std::string snapshot) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("restore_snapshot", id, snapshot));
+  if (volume == nullptr || !volume->snapshots.contains(snapshot))
+    co_return fail(ErrorKind::not_found, fmt::format("{} has no snapshot '{}'", to_string(id), snapshot));
+  if (attached_.contains(id)) co_return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(id)));
+  co_return Result<>{};
+}
+
+Task<Result<std::vector<std::string>>> FakeDriver::list(VolumeId id) {
+  VIRGA_CO_CHECK(check_id(id));
+  auto it = volumes_.find(id);
+  if (it == volumes_.end()) co_return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(id)));
+  co_return std::vector<std::string>(it->second.snapshots.begin(), it->second.snapshots.end());
+}
+
+Task<Result<Attachment>> FakeDriver::attach(VolumeId id, std::string snapshot, std::optional<IdShift> /*shift*/) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("attach_snapshot", id, snapshot));
+  if (volume == nullptr || !volume->snapshots.contains(snapshot))
+    co_return fail(ErrorKind::not_found, fmt::format("{} has no snapshot '{}'", to_string(id), snapshot));
+  const auto path = root_ + "/" + relative_path(id);
+  if (volume->content == ContentType::block) co_return Attachment{.path = path + "/" + snapshot + ".qcow2", .qcow2 = true};
+  attached_snapshots_.insert({id, snapshot});
+  co_return Attachment{.path = path + "/snapshots/" + snapshot + "/rootfs"};
+}
+
+Task<Result<>> FakeDriver::detach(VolumeId id, std::string snapshot) {
+  VIRGA_CO_CHECK(enter_snapshot("detach_snapshot", id, snapshot));
+  attached_snapshots_.erase({id, snapshot});
+  co_return Result<>{};
+}
+
+Task<Result<Usage>> FakeDriver::usage(VolumeId id, std::string snapshot) {
+  VIRGA_CO_TRY(auto* volume, enter_snapshot("usage_snapshot", id, snapshot));
+  if (volume == nullptr || !volume->snapshots.contains(snapshot))
+    co_return fail(ErrorKind::not_found, fmt::format("{} has no snapshot '{}'", to_string(id), snapshot));
+  co_return Usage{.used = 4096, .total = {}};
 }
 
 }  // namespace virga::storage

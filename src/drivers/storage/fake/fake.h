@@ -10,7 +10,7 @@
 
 namespace virga::storage {
 
-class FakeDriver final : public Driver, public ImageOps, public CloneOps {
+class FakeDriver final : public Driver, public ImageOps, public CloneOps, private SnapshotOps {
  public:
   /// Paths in answers are below `root`. Where it names a directory that exists, stage() makes real directories in it.
   explicit FakeDriver(std::string root = "/nonexistent/pool") : root_(std::move(root)) {}
@@ -23,6 +23,7 @@ class FakeDriver final : public Driver, public ImageOps, public CloneOps {
   const DriverInfo& info() const noexcept override { return info_; }
   ImageOps* images() noexcept override { return this; }
   CloneOps* clones() noexcept override { return this; }
+  SnapshotOps* snapshots() noexcept override { return this; }
 
   Task<Result<>> open() override;
   Task<Result<>> destroy() override;
@@ -41,13 +42,24 @@ class FakeDriver final : public Driver, public ImageOps, public CloneOps {
   Result<std::string> path(const std::string& fingerprint) const override;
   Task<Result<>> from_image(VolumeSpec spec, std::string fingerprint) override;
 
+  Task<Result<>> create(VolumeId id, std::string snapshot) override;
+  Task<Result<>> remove(VolumeId id, std::string snapshot) override;
+  Task<Result<>> rename(VolumeId id, std::string from, std::string to) override;
+  Task<Result<>> restore(VolumeId id, std::string snapshot) override;
+  Task<Result<std::vector<std::string>>> list(VolumeId id) override;
+  Task<Result<Attachment>> attach(VolumeId id, std::string snapshot, std::optional<IdShift> shift) override;
+  Task<Result<>> detach(VolumeId id, std::string snapshot) override;
+  Task<Result<Usage>> usage(VolumeId id, std::string snapshot) override;
+
  private:
   struct Volume {
     ContentType content = ContentType::filesystem;
     std::optional<Bytes> size;
     std::string image;
-    friend bool operator==(const Volume&, const Volume&) = default;
+    std::set<std::string> snapshots = {};
+    bool same_as(const Volume& other) const { return content == other.content && size == other.size && image == other.image; }
   };
+  Result<Volume*> enter_snapshot(const std::string& call, const VolumeId& id, const std::string& snapshot);
   struct Image {
     ContentType content = ContentType::filesystem;
     bool deleted = false;
@@ -60,6 +72,7 @@ class FakeDriver final : public Driver, public ImageOps, public CloneOps {
   std::string root_;
   std::map<VolumeId, Volume> volumes_;
   std::map<VolumeId, std::uint32_t> attached_;  // to the base of the shift
+  std::set<std::pair<VolumeId, std::string>> attached_snapshots_;
   std::map<std::string, Image> images_;
   std::set<std::string> stages_;
   std::map<std::string, Error> failures_;

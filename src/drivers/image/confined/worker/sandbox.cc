@@ -61,7 +61,7 @@ Result<> limits(const Sandbox& s) {
   VIRGA_CHECK(set_limit(RLIMIT_CORE, 0, "RLIMIT_CORE"));
   VIRGA_CHECK(set_limit(RLIMIT_CPU, static_cast<rlim_t>(s.cpu.count()), "RLIMIT_CPU"));
   VIRGA_CHECK(set_limit(RLIMIT_FSIZE, s.largest_file, "RLIMIT_FSIZE"));
-  VIRGA_CHECK(set_limit(RLIMIT_NOFILE, 64, "RLIMIT_NOFILE"));
+  VIRGA_CHECK(set_limit(RLIMIT_NOFILE, 64 + 4 * s.places.size(), "RLIMIT_NOFILE"));
 #ifndef VIRGA_SANITIZED
   const Bytes now = s.runs_program ? 0 : mapped_now();
   VIRGA_CHECK(set_limit(RLIMIT_AS, now + s.memory, "RLIMIT_AS"));

@@ -27,6 +27,7 @@ namespace {
 using Arguments = std::vector<std::string_view>;
 
 constexpr std::int64_t max_seconds = 86'400;
+constexpr std::int64_t max_layers = 120;
 
 Result<std::int64_t> number(const Arguments& args, std::size_t at, std::int64_t max) {
   if (at >= args.size()) return fail(ErrorKind::invalid, "too few arguments");
@@ -102,6 +103,14 @@ Result<> pack(const Arguments& args) {
   return pack_image(job);
 }
 
+/// A disk of layers, the topmost first: each and its format is named, so that nobody follows a name in a header.
+std::string layered(const std::vector<int>& descriptors) {
+  std::string out = "null";
+  for (auto fd = descriptors.rbegin(); fd != descriptors.rend(); ++fd)
+    out = fmt::format(R"({{"driver":"qcow2","file":{{"driver":"file","filename":"/proc/self/fd/{}"}},"backing":{}}})", *fd, out);
+  return "json:" + out;
+}
+
 int become(const Sandbox& sandbox, std::vector<const char*> argv) {
   ::setenv("MALLOC_ARENA_MAX", "2", 1);
   if (auto r = enter(sandbox); !r) {
@@ -153,23 +162,39 @@ int worker_main(int argc, char** argv) {
     const bool flatten = args[0] == "flatten-disk";
     auto bytes = number(args, 1, INT64_MAX);
     auto seconds = number(args, 2, max_seconds);
-    if (!bytes || !seconds) return 2;
+    auto below = flatten ? number(args, 3, max_layers) : Result<std::int64_t>(0);
+    if (!bytes || !seconds || !below) return 2;
     sandbox.cpu = std::chrono::seconds(*seconds);
     sandbox.memory = Bytes(1) << 30;
     sandbox.largest_file = static_cast<Bytes>(*bytes);
     sandbox.places = {{3, false}, {4, true}};
     if (flatten) {
-      sandbox.places.push_back({5, false});
-      // Both layers and their formats are named: nobody follows a name in a header.
-      return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", "qcow2", "-t", "writeback",
-                              "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/fd/3\"},"
-                              "\"backing\":{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/fd/5\"},"
-                              "\"backing\":null}}",
-                              "/proc/self/fd/4"});
+      std::vector<int> layers{3};
+      for (int n = 0; n < *below; ++n) layers.push_back(5 + n);
+      for (std::size_t n = 1; n < layers.size(); ++n) sandbox.places.push_back({layers[n], false});
+      const auto disk = layered(layers);
+      return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", "qcow2", "-t", "writeback", disk.c_str(), "/proc/self/fd/4"});
     }
     // "writeback": flushed before it ends. Both formats are said; nothing is guessed.
     return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-t", "writeback", "/proc/self/fd/3",
                             "/proc/self/fd/4"});
+  }
+  if (args[0] == "merge-layers") {
+    auto below = number(args, 1, max_layers);
+    auto seconds = number(args, 2, max_seconds);
+    if (!below || !seconds) return 2;
+    sandbox.cpu = std::chrono::seconds(*seconds);
+    sandbox.memory = Bytes(2) << 30;
+    sandbox.largest_file = Bytes(1) << 52;  // a layer is as large as its disk may become
+    // The upper layer is only read, but opened as commits do it.
+    sandbox.places = {{3, true}, {4, true}};
+    std::vector<int> layers{3, 4};
+    for (int n = 0; n < *below; ++n) {
+      layers.push_back(5 + n);
+      sandbox.places.push_back({5 + n, false});
+    }
+    const auto disk = layered(layers);
+    return become(sandbox, {"/usr/bin/qemu-img", "commit", "-d", "-t", "writeback", disk.c_str()});
   }
   return 2;
 }
