@@ -1,5 +1,5 @@
 // The one place for paths that a guest, an image or a client chose: resolved by the kernel beneath a directory descriptor
-// (openat2 with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS), so that no name, symlink or race leads outside.
+// (openat2: RESOLVE_BENEATH, or RESOLVE_IN_ROOT to follow links; no magic ones), so that no name, symlink or race leads outside.
 #pragma once
 
 #include <sys/stat.h>

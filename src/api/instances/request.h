@@ -12,7 +12,7 @@ Result<engine::CreateInstance> read_create(const json::object& body);
 Result<engine::UpdateInstance> read_update(const json::object& body, bool replace);
 Result<engine::StateChange> read_state_change(const json::object& body);
 Result<engine::ExecRequest> read_exec(const json::object& body);
-/// POST on an instance: a rename; moves are not implemented. Returns the new name.
+/// POST on an instance: a new name, another project, or both.
 Result<engine::MoveInstance> read_move(const json::object& body);
 
 }  // namespace virga::api

@@ -1,5 +1,5 @@
 // Images: import, aliases, look-up, and unpacking into pools once however many instances are made at the same time. Event loop
-// only. Reads come from memory. Files: import.cc aliases.cc unpack.cc update.cc; load.cc is what happens when the daemon starts.
+// only. Reads come from memory. A file for each verb; service.cc has the reads and what happens when the daemon starts.
 #pragma once
 
 #include <functional>

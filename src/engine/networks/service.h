@@ -92,8 +92,8 @@ class Networks {
   Result<std::vector<Lease>> leases(const std::string& name) const;
   /// URLs of instances and profiles that use it.
   std::vector<std::string> used_by(const std::string& name) const;
-  /// Who may use networks tells it here: a function from a network's name to URLs. Called for every listing: must be quick.
-  /// Called when a network stops to work, with the reason, and with an empty one when it works again.
+  /// The first is called when a network stops to work, with the reason, and with an empty one when it works again. With the second,
+  /// who may use networks tells it: a function from a network's name to URLs. Called for every listing: must be quick.
   void on_status(std::function<void(const std::string& network, const std::string& error)> call);
   void add_users(std::function<std::vector<std::string>(const std::string& network)> users);
 

@@ -66,8 +66,8 @@ class Pools {
   Task<Result<storage::Usage>> resources(std::string name);
   /// URLs of what uses it.
   std::vector<std::string> used_by(const std::string& name) const;
-  /// Who may use pools tells it here: a function from a pool's name to URLs. Called for every listing: must be quick.
-  /// Called whenever a pool was tried: the reason why it is unavailable, empty where it works.
+  /// The first is called whenever a pool was tried: the reason why it is unavailable, empty where it works. With the second, who
+  /// may use pools tells it: a function from a pool's name to URLs. Called for every listing: must be quick.
   void on_status(std::function<void(const std::string& pool, const std::string& error)> call);
   void add_users(std::function<std::vector<std::string>(const std::string& pool)> users);
 
