@@ -722,10 +722,7 @@ class Tls(AttackTest):
         """S34: who is not trusted learns nothing, whatever the method."""
         for name in (None, "eve"):
             with self.subTest(name=name):
-                try:
-                    status, about = self.ask(name, "GET", "/1.0")
-                except (ssl.SSLError, OSError):
-                    continue  # the handshake refuses it
+                _, about = self.ask(name, "GET", "/1.0")
                 self.assertEqual(about["metadata"]["auth"], "untrusted")
                 self.assertNotIn("environment", about["metadata"])
                 for method, url in (("GET", "/1.0/instances"), ("GET", "/1.0/events"), ("GET", "/1.0/operations"), ("POST", "/1.0/images"), ("GET", "/1.0/projects/default"),
