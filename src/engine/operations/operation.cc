@@ -79,7 +79,7 @@ json::object Operation::to_json() const {
                    {"resources", std::move(resources)},
                    {"metadata", nullptr},
                    {"may_cancel", s.spec.may_cancel && !done()},
-                   {"err", s.error ? s.error->text() : std::string()},
+                   {"err", s.error ? valid_utf8(s.error->text()) : std::string()},  // tools and guests have their words in it
                    {"location", "none"}};
   if (!s.metadata.empty()) out["metadata"] = s.metadata;
   return out;
