@@ -312,12 +312,8 @@ class QemuDriver final : public Driver, public ExecOps, public FileOps, public C
     guest->state = State::running;
     auto monitor = co_await qmp::Client::connect(monitor_path(run_dir));
     if (monitor) {
-      auto answer = co_await (*monitor)->execute("query-status");
-      const auto* object = answer ? answer->if_object() : nullptr;
-      const auto word = object != nullptr ? Fields(*object).string("status").value_or("") : std::string();
-      if (word == "prelaunch") guest->state = State::created;
-      if (word == "paused" || word == "io-error") guest->state = State::paused;
       attach_monitor(guest, std::move(*monitor));
+      co_await learn_state(guest);
     } else {
       // A QEMU that hangs is a guest all the same; its connection is tried on and on.
       log::warn("virtual machine '{}' is adopted without its monitor: {}", id, monitor.error().text());

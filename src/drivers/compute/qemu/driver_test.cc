@@ -489,6 +489,30 @@ TEST_F(Qemu, AHangingQemuHoldsNobodyUp) {
   world.run(body());
 }
 
+TEST_F(Qemu, AMonitorThatComesLateTellsThatTheGuestIsPaused) {
+  World world(base);
+  auto body = [&]() -> Task<> {
+    auto driver = co_await world.open();
+    auto created = co_await driver->create(world.spec(base));
+    EXPECT_TRUE(created.has_value()) << created.error().text();
+    if (!created) co_return;
+    EXPECT_TRUE((co_await driver->start(world.id)).has_value());
+    EXPECT_TRUE((co_await driver->pause(world.id)).has_value());
+    co_await driver->shut_down();
+    ::kill(created->pid, SIGSTOP);
+    driver = co_await world.open();
+    auto adopted = co_await driver->adopt(world.id, world.home + "/run");
+    EXPECT_TRUE(adopted.has_value()) << adopted.error().text();
+    ::kill(created->pid, SIGCONT);
+    for (int i = 0; i < 400 && driver->status(world.id).state != State::paused; ++i) co_await sleep_for(50ms);
+    EXPECT_EQ(driver->status(world.id).state, State::paused);
+    EXPECT_TRUE((co_await driver->resume(world.id)).has_value());
+    EXPECT_TRUE((co_await driver->remove(world.id)).has_value());
+    co_await driver->shut_down();
+  };
+  world.run(body());
+}
+
 TEST_F(Qemu, AFailedCreateLeavesNothingAndSaysWhy) {
   World world(base);
   auto body = [&]() -> Task<> {

@@ -75,6 +75,7 @@ Task<> keep_monitor(CorePtr core, GuestPtr guest) {
     if (co_await is_cancelled()) co_return;
     if (monitor && guest->lives()) {
       attach_monitor(guest, std::move(*monitor));
+      co_await learn_state(guest);
     } else {
       co_await guest->ended.wait_for(pause);
       if (co_await is_cancelled()) co_return;
@@ -133,6 +134,17 @@ void attach_monitor(const GuestPtr& guest, std::unique_ptr<qmp::Client> monitor)
     g->monitor_changed.notify();
   });
   guest->monitor_changed.notify();
+}
+
+Task<> learn_state(GuestPtr guest) {
+  const auto before = guest->state;
+  auto answer = co_await command(guest, "query-status", {}, 5s);
+  // What an event has told meanwhile is newer.
+  if (!answer || !answer->is_object() || guest->state != before || !guest->lives()) co_return;
+  const auto word = Fields(answer->get_object()).string("status").value_or("");
+  if (word == "prelaunch") guest->state = State::created;
+  if (word == "paused" || word == "io-error") guest->state = State::paused;
+  if (word == "running") guest->state = State::running;
 }
 
 void follow(const CorePtr& core, const GuestPtr& guest) {

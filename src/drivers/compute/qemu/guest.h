@@ -74,6 +74,8 @@ using CorePtr = std::shared_ptr<Core>;
 
 /// Takes a connected monitor and listens to its events.
 void attach_monitor(const GuestPtr& guest, std::unique_ptr<qmp::Client> monitor);
+/// Asks QEMU whether the guest runs: events tell, but not those who had no connection when they came.
+Task<> learn_state(GuestPtr guest);
 /// Starts what goes on while the guest lives: waiting for its end, and keeping its connections.
 void follow(const CorePtr& core, const GuestPtr& guest);
 /// One command to QEMU. Errors: unavailable (it does not run, or its monitor is not connected).
