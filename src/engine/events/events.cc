@@ -225,7 +225,7 @@ void Events::attach_log() {
       s->log_lines_on_the_way.fetch_sub(1);
       if (!s->wanted(EventType::logging)) return;
       s->publish(EventType::logging, "",
-                 {{"level", log::to_string(line.level)}, {"message", line.message}, {"context", json::object()}});
+                 {{"level", log::to_string(line.level)}, {"message", valid_utf8(line.message)}, {"context", json::object()}});
     });
   });
 }
