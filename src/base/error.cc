@@ -107,6 +107,7 @@ ErrorKind kind_of_errno(int e) noexcept {
       return ErrorKind::not_found;
     case EEXIST:
     case ENOTEMPTY:
+    case EADDRINUSE:
       return ErrorKind::exists;
     case EACCES:
     case EPERM:

@@ -120,6 +120,32 @@ TEST_F(HttpClient, OpensAClosedConnectionAgain) {
   EXPECT_TRUE(request(client, post("/x", "{}")));
 }
 
+TEST_F(HttpClient, AnotherServerTakesTheAddressWhileConnectionsGoOn) {
+  Client client(tls_endpoint);
+  ASSERT_TRUE(request(client, post("/x", "{}")));
+  const auto everywhere = "0.0.0.0:" + std::to_string(tls_endpoint.port);
+  std::optional<Server> next;
+  fixture.loop.call([&] {
+    next.emplace(fixture.loop.executor(), [this](Request& r) { return site(r); });
+    auto taken = next->listen_tls(everywhere, server_identity);
+    EXPECT_EQ(taken.error().kind(), ErrorKind::exists) << taken.error().text();
+    fixture.server->stop_listening();
+    auto now = next->listen_tls(everywhere, server_identity);
+    EXPECT_TRUE(now) << now.error().text();
+  });
+  EXPECT_TRUE(request(client, post("/x", "{}"))) << "the old connection goes on";
+  Client other(tls_endpoint);
+  EXPECT_TRUE(request(other, post("/x", "{}")));
+  std::size_t connections = 0;
+  fixture.loop.call([&] { connections = next->connections(); });
+  EXPECT_EQ(connections, 1u);
+  fixture.loop.run([&]() -> Task<testing::Done> {
+    co_await next->stop();
+    co_return testing::Done{};
+  });
+  fixture.loop.call([&] { next.reset(); });
+}
+
 TEST_F(HttpClient, TellsWhenNobodyListens) {
   Endpoint nowhere;
   nowhere.unix_path = "/nonexistent/socket";

@@ -264,15 +264,22 @@ Result<std::string> Server::listen_tls(const std::string& address, const Identit
   return format_address(reinterpret_cast<sockaddr*>(&bound));
 }
 
+void Server::stop_listening() noexcept {
+  for (auto& l : state_->listeners) {
+    if (!l->path.empty()) ::unlink(l->path.c_str());
+    l->path.clear();
+    // Frees the address at once; the descriptors are closed when the task ends.
+    ::shutdown(l->fd.get(), SHUT_RDWR);
+    state_->group.cancel(l->task);
+  }
+  state_->listeners.clear();
+}
+
 Task<> Server::stop(Milliseconds grace) {
   auto state = state_;
   state->stopping = true;
   state->context->closing = true;
-  for (auto& l : state->listeners) {
-    if (!l->path.empty()) ::unlink(l->path.c_str());
-    l->path.clear();
-    state->group.cancel(l->task);
-  }
+  stop_listening();
   for (auto& entry : state->entries) {
     auto connection = entry.connection.lock();
     if (connection && connection->idle) entry.transport->abort();
@@ -283,7 +290,6 @@ Task<> Server::stop(Milliseconds grace) {
   state->group.cancel();
   for (auto& entry : state->entries) entry.transport->abort();
   co_await state->group.join();
-  state->listeners.clear();
 }
 
 void Server::close_certificate(std::string_view fingerprint) noexcept {

@@ -55,6 +55,8 @@ class Server {
   /// Listens on "ADDRESS:PORT" or "[ADDRESS]:PORT" (port 0: any free one) and returns the address in use. Errors: invalid, exists
   /// (in use).
   Result<std::string> listen_tls(const std::string& address, const Identity& identity);
+  /// Gives its addresses back, at once; connections go on. It may listen again.
+  void stop_listening() noexcept;
   /// Stops listening and closes idle connections; requests and WebSockets may go on for `grace`, then they are cancelled and waited
   /// for.
   Task<> stop(Milliseconds grace = Milliseconds(0));
