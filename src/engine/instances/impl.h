@@ -78,6 +78,7 @@ struct Instances::Impl {
   void erase(const std::string& project, const std::string& name);
   void set_status(const std::string& project, const std::string& name, InstanceStatus status);
   InstanceStatus live_status(const Instance& instance) const;  // what the driver says
+  Result<> check_adopted(const Instance& instance) const;      // whether the driver knows; before what must not meet a guest
   Result<std::vector<std::shared_ptr<const Profile>>> profiles_of(const Instance& instance) const;
   compute::Driver& driver(InstanceType type) { return type == InstanceType::container ? parts.containers : parts.vms; }
   const compute::Driver& driver(InstanceType type) const { return type == InstanceType::container ? parts.containers : parts.vms; }

@@ -261,6 +261,53 @@ TEST_F(InstancesTest, GuestsOutliveTheDaemonAndThoseThatEndedAreCleared) {
   EXPECT_EQ(daemon->instances.find("default", "b")->config.at("volatile.last_state.power"), "STOPPED");
 }
 
+TEST_F(InstancesTest, AGuestThatCouldNotBeTakenUpIsLeftAloneUntilItIsEnded) {
+  run([&]() -> Task<> {
+    auto r = request("db");
+    r.start = true;
+    EXPECT_FALSE(co_await finished(co_await daemon->instances.create(root, r)));
+    co_await daemon->instances.shut_down();
+    daemon = nullptr;
+    world->fail_next.insert_or_assign("adopt", Error(ErrorKind::timeout, "its shim does not answer"));
+    daemon = std::make_unique<Daemon>(*this, world, dir);
+    co_await daemon->start();
+    EXPECT_EQ(daemon->instances.find("default", "db")->status, InstanceStatus::error);
+
+    auto started = co_await finished(daemon->instances.change_state(root, "default", "db", {.action = StateAction::start}));
+    EXPECT_TRUE(started);
+    if (started) EXPECT_EQ(started->kind(), ErrorKind::busy) << started->text();
+    auto removed = daemon->instances.remove(root, "default", "db");
+    EXPECT_FALSE(removed);
+    EXPECT_EQ(world->guests.size(), 1u) << "the guest runs on";
+
+    StateChange end{.action = StateAction::stop, .force = true};
+    EXPECT_FALSE(co_await finished(daemon->instances.change_state(root, "default", "db", end)));
+    EXPECT_EQ(world->guests.size(), 0u);
+    EXPECT_EQ(daemon->instances.find("default", "db")->status, InstanceStatus::stopped);
+    EXPECT_FALSE(co_await finished(daemon->instances.remove(root, "default", "db"))) << "what was ended need not be taken up";
+  });
+}
+
+TEST_F(InstancesTest, GuestsThatDoNotAnswerDoNotKeepTheDaemonFromStarting) {
+  run([&]() -> Task<> {
+    auto r = request("db");
+    r.start = true;
+    EXPECT_FALSE(co_await finished(co_await daemon->instances.create(root, r)));
+    co_await daemon->instances.shut_down();
+    daemon = nullptr;
+    world->delay = std::chrono::seconds(60);
+    daemon = std::make_unique<Daemon>(*this, world, dir);
+    const auto began = std::chrono::steady_clock::now();
+    co_await daemon->start();
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10));
+    EXPECT_EQ(daemon->instances.find("default", "db")->status, InstanceStatus::error);
+    world->delay = {};
+    for (int i = 0; i < 100 && daemon->instances.find("default", "db")->status == InstanceStatus::error; ++i)
+      co_await sleep_for(Milliseconds(50));
+    EXPECT_EQ(daemon->instances.find("default", "db")->status, InstanceStatus::running) << "taken up later";
+  });
+}
+
 TEST_F(InstancesTest, UpdatesAreCheckedAsAWholeAndKeepWhatIsOurs) {
   run([&]() -> Task<> {
     EXPECT_EQ(co_await create("web"), std::nullopt);

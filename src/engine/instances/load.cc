@@ -10,6 +10,11 @@
 #include "engine/projects/service.h"
 
 namespace virga::engine {
+namespace {
+
+constexpr Milliseconds adoption_time{3'000};
+
+}  // namespace
 
 Result<std::uint32_t> IdRanges::take() {
   std::uint64_t base = first;
@@ -48,10 +53,18 @@ void Instances::Impl::erase(const std::string& project, const std::string& name)
   auto found = by_uuid.find(it->second->uuid);
   if (found != by_uuid.end() && found->second == it->first) {
     disk_used.erase(it->second->uuid);
+    started_at.erase(it->second->uuid);
+    quick_reboots.erase(it->second->uuid);
     by_uuid.erase(found);
   }
   ++generation;
   all.erase(it);
+}
+
+Result<> Instances::Impl::check_adopted(const Instance& instance) const {
+  if (!unadopted.contains(instance.uuid)) return {};
+  return fail(Error(ErrorKind::busy, fmt::format("instance '{}' may still run: it was not taken up again yet", instance.name))
+                  .with_hint("wait, or end it with 'stop --force' first"));
 }
 
 void Instances::Impl::set_status(const std::string& project, const std::string& name, InstanceStatus status) {
@@ -161,10 +174,17 @@ Task<Result<>> Instances::load() {
   };
   self->parts.containers.on_event(ended);
   self->parts.vms.on_event(ended);
-  // All at once: a guest that does not answer must not keep the others, and the API, waiting.
-  TaskGroup adoptions(self->executor);
+  // All at once, and for a few seconds: a guest that does not answer must not keep the others, and the API, waiting. Those that are
+  // not taken up by then are tried again when the daemon runs.
+  TaskGroup adoptions(self->executor), limit(self->executor);
   for (const auto& [key, snapshot] : self->all) adoptions.spawn("adopt " + snapshot->name, self->adopt(snapshot));
+  auto give_up = [](TaskGroup& group) -> Task<> {
+    if (co_await sleep_for(adoption_time)) group.cancel();
+  };
+  limit.spawn("limit of adoptions", give_up(adoptions));
   co_await adoptions.join();
+  limit.cancel();
+  co_await limit.join();
   co_return Result<>{};
 }
 

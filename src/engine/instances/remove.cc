@@ -64,6 +64,7 @@ Result<OperationPtr> Instances::remove(const Caller& caller, const std::string& 
   if (instance->status != InstanceStatus::stopped && instance->status != InstanceStatus::error)
     return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running", name))
                     .with_hint("stop it first, or delete it with --force"));
+  VIRGA_CHECK(impl_->check_adopted(*instance));
   auto* self = impl_.get();
   return self->operate(caller, project, name, "Deleting instance", [self, project, name, caller](Operation& o) -> Task<Result<>> {
     VIRGA_CO_TRY(auto current, self->get(project, name));

@@ -50,6 +50,7 @@ Procedure Instances::Impl::start_procedure(std::string id, Ptr instance) {
 Task<Result<>> Instances::Impl::start(std::string operation_id, std::string project, std::string name, Caller caller) {
   VIRGA_CO_TRY(auto instance, get(project, name));
   VIRGA_CO_CHECK(check(*instance));
+  VIRGA_CO_CHECK(check_adopted(*instance));
   VIRGA_CO_TRY(instance, co_await ensure_addresses(instance));
   set_status(project, name, InstanceStatus::starting);
   auto done = co_await parts.journal.execute(start_procedure(std::move(operation_id), instance));

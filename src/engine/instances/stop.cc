@@ -43,6 +43,7 @@ Task<Result<>> Instances::Impl::teardown(std::string operation_id, Ptr instance,
   mark_stopped(changed, power);
   changed.status = InstanceStatus::stopped;
   started_at.erase(changed.uuid);
+  unadopted.erase(changed.uuid);
   put(std::move(changed));
   co_return Result<>{};
 }
