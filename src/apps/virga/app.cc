@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 
 #include "apps/virga/text.h"
@@ -15,6 +16,18 @@ namespace {
 
 http::Endpoint this_machine() {
   return client::local_endpoint([](const char* name) -> const char* { return std::getenv(name); });
+}
+
+/// The service where there is one, else the program that was installed with this one.
+std::string how_to_start(const std::string& socket) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const auto state = fs::path(socket).parent_path();
+  if (state == "/var/lib/virga" && fs::is_directory("/run/systemd/system", ignored)) return "start it: sudo systemctl start virgad";
+  const auto here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  for (const auto& program : {here / "virgad", here / "../libexec/virga/virgad"})
+    if (fs::exists(program, ignored)) return fmt::format("start it: sudo {} --state-dir {}", program.lexically_normal().string(), state.string());
+  return "start virgad, its daemon";
 }
 
 }  // namespace
@@ -75,8 +88,7 @@ Result<Api*> App::api_of(const std::string& remote) {
                       .wrap(fmt::format("You may not use the virga daemon (socket path: {})", where))
                       .with_hint("run this as root or as a member of the group that owns the socket"));
     return fail(Error(error.kind(), fmt::format("The virga daemon doesn't appear to be started (socket path: {})", where))
-                    .with_hint("start it, for example with: systemctl start virgad\nor name its socket: "
-                               "VIRGA_SOCKET=/path/unix.socket virga ..."));
+                    .with_hint(fmt::format("{}\nor name its socket: VIRGA_SOCKET=/path/unix.socket virga ...", how_to_start(where))));
   }
   slot = std::move(api);
   return slot.get();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/virga/elsewhere.h"
 #include "apps/virga/suggest.h"
 #include "base/units.h"
 
@@ -23,6 +24,9 @@ tl::unexpected<Error> unknown_command(const std::vector<const Command*>& path, s
   for (const auto& child : path.back()->children)
     if (!child.hidden) names.emplace_back(child.name());
   Error error(ErrorKind::invalid, fmt::format("unknown command \"{}\" for \"{}\"", word, full_name(path)));
+  auto below = full_name({path.begin() + 1, path.end()});
+  if (auto instead = instead_of(below.empty() ? std::string(word) : fmt::format("{} {}", below, word)); !instead.empty())
+    return fail(std::move(error).with_hint(std::string(instead)));
   if (auto near = nearest(word, names); !near.empty())
     return fail(std::move(error).with_hint(fmt::format("Did you mean this?\n\t{}", near)));
   return fail(std::move(error).with_hint(fmt::format("{} --help shows what there is", full_name(path))));
@@ -118,6 +122,13 @@ struct Parser {
     return in[++at];
   }
 
+  /// Mostly the flag was meant for the program in the guest.
+  std::string flags_hint() const {
+    const auto name = full_name(out.path);
+    if (command().name() == "exec" && out.args.words.size() > 1) return "flags of the command itself stand behind --: virga exec c1 -- ls -l";
+    return fmt::format("{} --help shows the flags there are", name);
+  }
+
   Result<> long_flag(std::string_view word) {
     auto equals = word.find('=');
     auto name = word.substr(2, equals == std::string_view::npos ? equals : equals - 2);
@@ -128,7 +139,7 @@ struct Parser {
       Error error(ErrorKind::invalid, fmt::format("unknown flag: --{}", name));
       if (auto near = nearest(name, names); !near.empty())
         return fail(std::move(error).with_hint(fmt::format("Did you mean this?\n\t--{}", near)));
-      return fail(std::move(error));
+      return fail(std::move(error).with_hint(flags_hint()));
     }
     if (equals != std::string_view::npos) return store(*flag, std::string(word.substr(equals + 1)));
     if (flag->kind == Flag::boolean) return store(*flag, "true");
@@ -140,7 +151,8 @@ struct Parser {
   Result<> short_flags(std::string_view word) {
     for (std::size_t i = 1; i < word.size(); ++i) {
       const auto* flag = find_letter(word[i]);
-      if (flag == nullptr) return fail(ErrorKind::invalid, fmt::format("unknown shorthand flag: '{}' in {}", word[i], word));
+      if (flag == nullptr)
+        return fail(Error(ErrorKind::invalid, fmt::format("unknown shorthand flag: '{}' in {}", word[i], word)).with_hint(flags_hint()));
       if (flag->kind == Flag::boolean) {
         VIRGA_CHECK(store(*flag, "true"));
         continue;

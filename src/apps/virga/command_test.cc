@@ -74,6 +74,18 @@ TEST(Parse, ErrorsAreThoseOfTheOriginal) {
   EXPECT_EQ(parse_words({"config", "devise"}).error().hint(), "Did you mean this?\n\tdevice");
 }
 
+TEST(Parse, WordsOfOtherCommandLinesAreTranslated) {
+  EXPECT_THAT(parse_words({"ps"}).error().hint(), HasSubstr("virga list"));
+  EXPECT_THAT(parse_words({"cluster", "list"}).error().hint(), HasSubstr("virga not yet"));
+  EXPECT_THAT(parse_words({"admin", "sql", "local"}).error().hint(), HasSubstr("virga query"));
+  EXPECT_EQ(parse_words({"config", "ps"}).error().hint(), "virga config --help shows what there is");
+}
+
+TEST(Parse, UnknownFlagsSayWhereToLook) {
+  EXPECT_EQ(parse_words({"list", "--wrongest"}).error().hint(), "virga list --help shows the flags there are");
+  EXPECT_THAT(parse_words({"exec", "c1", "ls", "-l"}).error().hint(), HasSubstr("virga exec c1 -- ls -l"));
+}
+
 TEST(Parse, AliasesAndInstancesNamedLikeVerbs) {
   EXPECT_EQ(parse_words({"ls"})->path.back()->name(), "list");
   EXPECT_EQ(parse_words({"init", "tiny"})->path.back()->name(), "create");
