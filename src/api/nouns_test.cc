@@ -176,7 +176,8 @@ TEST_F(Site, AnImageComesAndGoes) {
   EXPECT_EQ(change("POST", "/1.0/images/aliases/t", R"({"name":"u"})"), "");
   EXPECT_EQ(change("POST", "/1.0/images/aliases/u", R"({"name":"debian/12"})"), "");
   EXPECT_EQ(get("/1.0/images/aliases/debian%2F12").metadata().at("target").as_string(), fingerprint);
-  EXPECT_EQ(get("/1.0/images/a%2Fb").status, 400) << "only where names have slashes";
+  EXPECT_EQ(get("/1.0/images/debian%2F11").status, 404) << "a name that is neither alias nor fingerprint";
+  EXPECT_EQ(get("/1.0/profiles/a%2Fb").status, 400) << "only where names have slashes";
   EXPECT_EQ(change("DELETE", "/1.0/images/aliases/debian%2F12"), "");
   EXPECT_EQ(change("PATCH", "/1.0/images/" + fingerprint, R"({"properties":{"os":"other"}})"), "");
   EXPECT_EQ(get("/1.0/images/" + fingerprint).metadata().at("properties").at("os").as_string(), "other");

@@ -124,7 +124,8 @@ void add_image_routes(Router& router) {
   using http::Method;
   router.add(Method::get, "/1.0/images", {list, Access::anyone});
   router.add(Method::post, "/1.0/images", {import, Access::anyone, BodyKind::stream});
-  router.add(Method::get, "/1.0/images/{fingerprint}", {get, Access::anyone});
+  router.add(Method::get, "/1.0/images/{fingerprint}",
+             {.handler = get, .access = Access::anyone, .slashes = true});  // clients ask here for what is no alias
   router.add(Method::put, "/1.0/images/{fingerprint}", {put});
   router.add(Method::patch, "/1.0/images/{fingerprint}", {patch});
   router.add(Method::del, "/1.0/images/{fingerprint}", {remove});

@@ -24,9 +24,11 @@ std::string how_to_start(const std::string& socket) {
   std::error_code ignored;
   const auto state = fs::path(socket).parent_path();
   if (state == "/var/lib/virga" && fs::is_directory("/run/systemd/system", ignored)) return "start it: sudo systemctl start virgad";
+  if (fs::path(socket).filename() != "unix.socket") return "start virgad, its daemon";
   const auto here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
   for (const auto& program : {here / "virgad", here / "../libexec/virga/virgad"})
-    if (fs::exists(program, ignored)) return fmt::format("start it: sudo {} --state-dir {}", program.lexically_normal().string(), state.string());
+    if (fs::exists(program, ignored))
+      return fmt::format("start it: sudo {} --state-dir {}", program.lexically_normal().string(), state.string());
   return "start virgad, its daemon";
 }
 
@@ -87,8 +89,9 @@ Result<Api*> App::api_of(const std::string& remote) {
       return fail(std::move(error)
                       .wrap(fmt::format("You may not use the virga daemon (socket path: {})", where))
                       .with_hint("run this as root or as a member of the group that owns the socket"));
-    return fail(Error(error.kind(), fmt::format("The virga daemon doesn't appear to be started (socket path: {})", where))
-                    .with_hint(fmt::format("{}\nor name its socket: VIRGA_SOCKET=/path/unix.socket virga ...", how_to_start(where))));
+    return fail(
+        Error(error.kind(), fmt::format("The virga daemon doesn't appear to be started (socket path: {})", where))
+            .with_hint(fmt::format("{}\nor name its socket: VIRGA_SOCKET=/path/unix.socket virga ...", how_to_start(where))));
   }
   slot = std::move(api);
   return slot.get();

@@ -125,7 +125,8 @@ struct Parser {
   /// Mostly the flag was meant for the program in the guest.
   std::string flags_hint() const {
     const auto name = full_name(out.path);
-    if (command().name() == "exec" && out.args.words.size() > 1) return "flags of the command itself stand behind --: virga exec c1 -- ls -l";
+    if (command().name() == "exec" && out.args.words.size() > 1)
+      return "flags of the command itself stand behind --: virga exec c1 -- ls -l";
     return fmt::format("{} --help shows the flags there are", name);
   }
 
@@ -152,7 +153,8 @@ struct Parser {
     for (std::size_t i = 1; i < word.size(); ++i) {
       const auto* flag = find_letter(word[i]);
       if (flag == nullptr)
-        return fail(Error(ErrorKind::invalid, fmt::format("unknown shorthand flag: '{}' in {}", word[i], word)).with_hint(flags_hint()));
+        return fail(
+            Error(ErrorKind::invalid, fmt::format("unknown shorthand flag: '{}' in {}", word[i], word)).with_hint(flags_hint()));
       if (flag->kind == Flag::boolean) {
         VIRGA_CHECK(store(*flag, "true"));
         continue;

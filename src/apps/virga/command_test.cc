@@ -75,10 +75,10 @@ TEST(Parse, ErrorsAreThoseOfTheOriginal) {
 }
 
 TEST(Parse, WordsOfOtherCommandLinesAreTranslated) {
-  EXPECT_THAT(parse_words({"ps"}).error().hint(), HasSubstr("virga list"));
+  EXPECT_THAT(parse_words({"run", "tiny"}).error().hint(), HasSubstr("virga launch"));
   EXPECT_THAT(parse_words({"cluster", "list"}).error().hint(), HasSubstr("virga not yet"));
   EXPECT_THAT(parse_words({"admin", "sql", "local"}).error().hint(), HasSubstr("virga query"));
-  EXPECT_EQ(parse_words({"config", "ps"}).error().hint(), "virga config --help shows what there is");
+  EXPECT_EQ(parse_words({"config", "run"}).error().hint(), "virga config --help shows what there is");
 }
 
 TEST(Parse, UnknownFlagsSayWhereToLook) {

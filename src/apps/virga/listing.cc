@@ -18,7 +18,10 @@ Result<std::vector<const Column*>> pick_columns(const std::vector<Column>& all, 
       auto it = std::find_if(all.begin(), all.end(), [&](const Column& c) { return c.letter == letter; });
       if (it == all.end()) {
         if (letter == 'L') return fail(ErrorKind::invalid, "Can't specify column L when not clustered");
-        return fail(ErrorKind::invalid, fmt::format("Unknown column shorthand char '{}' in '{}'", letter, entry));
+        std::string known;
+        for (const auto& column : all) known += fmt::format("{}{}", known.empty() ? "" : " ", column.letter);
+        return fail(Error(ErrorKind::invalid, fmt::format("Unknown column shorthand char '{}' in '{}'", letter, entry))
+                        .with_hint("there are: " + known));
       }
       out.push_back(&*it);
     }

@@ -77,8 +77,13 @@ Result<std::vector<RemoteWords>> split_by_remote(std::string_view use, const std
   }
   if (out.empty()) out.push_back({fallback, {}});
   if (out.size() > 1 && !usage.repeats)
-    return fail(ErrorKind::invalid,
-                fmt::format("\"{}:\" and \"{}:\" are different servers: this command works on one", out[0].remote, out[1].remote));
+    return fail(
+        Error(ErrorKind::invalid,
+              fmt::format("\"{}:\" and \"{}:\" are different servers: this command works on one", out[0].remote, out[1].remote))
+            .with_hint(use.find("<image>") == std::string_view::npos
+                           ? std::string()
+                           : "instances are made from images of their own server: virga image list shows those, virga image "
+                             "build makes one,\nvirga image copy brings one from another virga server"));
   return out;
 }
 

@@ -127,7 +127,10 @@ Result<OutputFormat> parse_format(std::string_view text) {
   OutputFormat out;
   auto parts = split(text, ',');
   const std::string& name = parts[0];
-  auto bad = [&] { return fail(ErrorKind::invalid, fmt::format("Invalid value \"{}\" for flag \"--format\"", text)); };
+  auto bad = [&] {
+    return fail(Error(ErrorKind::invalid, fmt::format("Invalid value \"{}\" for flag \"--format\"", text))
+                    .with_hint("one of: table, compact, csv, json, yaml; with ,header or ,noheader behind it"));
+  };
   if (name == "table")
     out.format = Format::table;
   else if (name == "compact")

@@ -115,7 +115,10 @@ Result<Images::Ptr> Images::resolve(const std::string& project, std::string_view
     VIRGA_TRY(auto real, impl_->parts.project_of(project));
     auto found = impl_->meant(real, alias, type);
     if (found.empty() && !impl_->meant(real, alias, {}).empty())
-      return invalid("source.alias", fmt::format("image '{}' is not for a {}", alias, to_string(type)));
+      return fail(Error(ErrorKind::invalid, fmt::format("image '{}' is not for a {}", alias, to_string(type)))
+                      .with_field("source.alias")
+                      .with_hint(type == InstanceType::container ? "it is for virtual machines: --vm asks for one"
+                                                                 : "it is for containers: leave --vm out"));
     if (!found.empty()) return find(project, found.front()->target);
     auto image = find(project, alias);  // a fingerprint is taken where an alias is expected, as Incus does
     if (!image)

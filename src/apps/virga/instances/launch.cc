@@ -43,10 +43,13 @@ Result<json::object> image_source(App& app, Api& api, const std::string& image) 
   if (alias) return json::object{{"type", "image"}, {"alias", image}};
   if (alias.error().kind() != ErrorKind::not_found) return fail(std::move(alias).error());
   auto found = api.object(app.url("/1.0/images").segment(image));
+  const bool buildable = image == "tiny" || image.starts_with("debian/");
   if (!found) {
     if (found.error().kind() != ErrorKind::not_found) return fail(std::move(found).error());
     return fail(Error(ErrorKind::not_found, fmt::format("Image \"{}\" not found", image))
-                    .with_hint("virga image list shows the images that are here; virga image build tiny makes a small one"));
+                    .with_hint(buildable
+                                   ? fmt::format("it can be made here: sudo virga image build {}", image)
+                                   : "virga image list shows the images that are here; virga image build tiny makes a small one"));
   }
   return json::object{{"type", "image"}, {"fingerprint", text_of(*found, "fingerprint")}};
 }

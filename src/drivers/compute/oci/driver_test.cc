@@ -495,7 +495,9 @@ TEST_F(OciDriverTest, ExecStreamsCodesAndEnvironment) {
 
     ExecSpec none;
     none.command = {"no-such-program"};
-    EXPECT_EQ((co_await run(driver, s.id, none)).code, 127);
+    const auto absent = co_await run(driver, s.id, none);
+    EXPECT_EQ(absent.code, 127);
+    EXPECT_EQ(absent.err, "'no-such-program': command not found\n");
     none.command = {"/no/such/path"};
     EXPECT_EQ((co_await run(driver, s.id, none)).code, 127);
     none.command = {"/etc/passwd"};

@@ -11,6 +11,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <utility>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -55,6 +56,7 @@ struct Session {
   bool dropped = false;
   Descriptor input, output, error;  // with a terminal: input and output are its master, error is closed
   int failed_code = 0;              ///< set: the command could not be executed, and this is what a shell would return
+  std::string failed_words;         ///< and what it would say, until somebody reads it
 };
 using SessionPtr = std::shared_ptr<Session>;
 
@@ -154,7 +156,10 @@ class OciExec final : public ExecSession {
   }
 
   Task<Result<std::string>> read(Stream stream) override {
-    return read_stream(s_, stream == Stream::output ? s_->output : s_->error);
+    auto s = s_;
+    if (!s->failed_words.empty() && stream == (s->terminal ? Stream::output : Stream::error))
+      co_return std::exchange(s->failed_words, std::string());
+    co_return co_await read_stream(s, stream == Stream::output ? s->output : s->error);
   }
 
   Task<Result<>> resize(std::uint16_t columns, std::uint16_t rows) override {
@@ -295,6 +300,8 @@ Task<Result<std::unique_ptr<ExecSession>>> start_exec(CorePtr core, GuestPtr gue
   if (s->failed_code != 0) {
     // What a shell says of a command that cannot be run is a result, not an error of ours.
     s->shim.reset();
+    s->failed_words = fmt::format("'{}': {}{}\n", spec.command.front().substr(0, 200),
+                                  s->failed_code == 127 ? "command not found" : "cannot be executed", s->terminal ? "\r" : "");
     co_return std::make_unique<OciExec>(s);
   }
   co_await clean_up(s);
