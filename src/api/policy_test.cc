@@ -192,9 +192,16 @@ TEST_F(Policy, WhatAProjectMayNotUseItDoesNotSee) {
   EXPECT_EQ(get("/1.0/networks?project=lab").metadata().as_array().size(), 1u);
   ASSERT_EQ(limit(R"("restricted":"true","restricted.networks.access":"other","restricted.storage-pools.access":"default")"), "");
   EXPECT_EQ(get("/1.0/networks?project=lab").metadata().as_array().size(), 0u);
-  EXPECT_EQ(get("/1.0/networks/br0?project=lab").status, 404);
-  EXPECT_EQ(get("/1.0/networks/br0").status, 200);
+  for (const std::string part : {"", "/state", "/leases"}) {
+    EXPECT_EQ(get("/1.0/networks/br0" + part + "?project=lab").status, 404) << part;
+    EXPECT_EQ(get("/1.0/networks/br0" + part).status, 200) << part;
+  }
+  ASSERT_EQ(change("POST", "/1.0/storage-pools", R"({"name":"fast","driver":"dir"})"), "");
   EXPECT_EQ(get("/1.0/storage-pools?project=lab").metadata().as_array().size(), 1u);
+  for (const std::string part : {"", "/resources", "/volumes"}) {
+    EXPECT_EQ(get("/1.0/storage-pools/fast" + part + "?project=lab").status, 404) << part;
+    EXPECT_EQ(get("/1.0/storage-pools/fast" + part).status, 200) << part;
+  }
   EXPECT_NE(limit(R"("restricted.storage-pools.access":"other")"), "") << "an instance is there";
   EXPECT_NE(change("PATCH", "/1.0/instances/a?project=lab", R"({"devices":{"eth0":{"type":"nic","network":"br0"}}})"), "");
 }

@@ -101,12 +101,14 @@ Task<Result<Response>> remove(Context& c) {
 }
 
 Task<Result<Response>> state(Context& c) {
-  VIRGA_CO_TRY(auto state, co_await c.services.networks.state(c.param(0)));
+  VIRGA_CO_TRY(auto network, find(c));
+  VIRGA_CO_TRY(auto state, co_await c.services.networks.state(network->name));
   co_return sync(network_state_json(state));
 }
 
 Task<Result<Response>> leases(Context& c) {
-  VIRGA_CO_TRY(auto leases, c.services.networks.leases(c.param(0)));
+  VIRGA_CO_TRY(auto network, find(c));
+  VIRGA_CO_TRY(auto leases, c.services.networks.leases(network->name));
   json::array out;
   for (const auto& l : leases)
     if (l.project.empty() || c.identity.may_use(l.project)) out.push_back(lease_json(l));

@@ -98,7 +98,8 @@ Task<Result<Response>> remove(Context& c) {
 }
 
 Task<Result<Response>> resources(Context& c) {
-  VIRGA_CO_TRY(auto usage, co_await c.services.pools.resources(c.param(0)));
+  VIRGA_CO_TRY(auto pool, find(c));
+  VIRGA_CO_TRY(auto usage, co_await c.services.pools.resources(pool->name));
   json::object space{{"used", usage.used}};
   if (usage.total) space["total"] = *usage.total;
   co_return sync(json::object{{"space", std::move(space)}, {"inodes", json::object{{"used", 0}, {"total", 0}}}});
