@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "api/body.h"
+#include "api/images/request.h"
 #include "api/images/transfer.h"
-#include "base/units.h"
 #include "engine/images/service.h"
 #include "engine/instances/publish.h"
 #include "engine/instances/service.h"
@@ -30,44 +30,10 @@ Task<Result<json::object>> read_body(Context& c) {
   co_return parse_json_object(text);
 }
 
-Result<> read_aliases(const json::object& body, engine::ImportImage& out) {
-  const auto* list = body.if_contains("aliases");
-  if (list == nullptr || list->is_null()) return {};
-  if (!list->is_array()) return invalid("aliases", "'aliases' must be a list");
-  for (const auto& alias : list->get_array()) {
-    if (!alias.is_object()) return invalid("aliases", "each entry of field 'aliases' must be an object");
-    const Fields a(alias.get_object(), "aliases");
-    VIRGA_CHECK(a.only({"name", "description", "type", "target"}));
-    VIRGA_TRY(auto name, a.string("name"));
-    VIRGA_TRY(auto description, a.string("description"));
-    out.aliases.emplace_back(std::move(name), std::move(description));
-  }
-  return {};
-}
-
-/// What all sources have in common.
-Result<engine::ImportImage> read_image(const Context& c, const json::object& body) {
-  const Fields fields(body);
-  engine::ImportImage out;
-  out.project = c.project;
-  VIRGA_TRY(out.filename, fields.string("filename"));
-  VIRGA_TRY(out.is_public, fields.boolean("public"));
-  VIRGA_TRY(out.auto_update, fields.boolean("auto_update"));
-  VIRGA_TRY(out.profiles, fields.strings("profiles"));
-  VIRGA_TRY(auto expires, fields.string("expires_at"));
-  if (!expires.empty()) {
-    auto at = parse_time(expires);
-    if (!at) return fail(std::move(at).error().wrap("expires_at").with_field("expires_at"));
-    out.expires_at = *at;
-  }
-  VIRGA_CHECK(read_aliases(body, out));
-  return out;
-}
-
 Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object& body, const Fields& source) {
   const Fields fields(body);
   engine::PublishInstance request;
-  VIRGA_CO_TRY(request.image, read_image(c, body));
+  VIRGA_CO_TRY(request.image, read_image_request(c, body));
   VIRGA_CO_TRY(request.properties, read_config(fields, "properties"));
   VIRGA_CO_TRY(auto compression, fields.string("compression_algorithm"));
   request.compression = compression;
@@ -88,7 +54,7 @@ Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object&
 Result<engine::OperationPtr> from_server(Context& c, const json::object& body, const Fields& source) {
   const Fields fields(body);
   engine::FetchImage request;
-  VIRGA_TRY(auto image, read_image(c, body));
+  VIRGA_TRY(auto image, read_image_request(c, body));
   VIRGA_TRY(auto properties, read_config(fields, "properties"));
   if (properties) image.properties = std::move(*properties);
   request.image = std::move(image);

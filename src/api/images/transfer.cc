@@ -3,54 +3,24 @@
 #include <fmt/format.h>
 
 #include "api/body.h"
+#include "api/images/request.h"
 #include "api/images/upload.h"
 #include "api/respond.h"
-#include "base/units.h"
 #include "engine/images/transfers.h"
 
 namespace virga::api {
 namespace {
 
-using Aliases = std::vector<std::pair<std::string, std::string>>;
-
-Result<Aliases> read_aliases(const json::object& body) {
-  Aliases out;
-  const auto* list = body.if_contains("aliases");
-  if (list == nullptr || list->is_null()) return out;
-  if (!list->is_array()) return invalid("aliases", "field 'aliases' must be a list");
-  for (const auto& alias : list->get_array()) {
-    if (!alias.is_object()) return invalid("aliases", "field 'aliases' must be a list of objects");
-    const Fields fields(alias.get_object(), "aliases");
-    VIRGA_CHECK(fields.only({"name", "description", "type", "target"}));
-    VIRGA_TRY(auto name, fields.string("name"));
-    VIRGA_TRY(auto description, fields.string("description"));
-    out.emplace_back(std::move(name), std::move(description));
-  }
-  return out;
-}
-
+/// What the common part leaves out, and what cannot be done with images of such servers.
 Result<engine::ImportImage> read_image(const Context& c, const json::object& body) {
   const Fields fields(body);
   VIRGA_CHECK(fields.only({"source", "aliases", "auto_update", "compression_algorithm", "expires_at", "filename", "format",
                            "profiles", "properties", "public"}));
-  engine::ImportImage out;
-  out.project = c.project;
-  VIRGA_TRY(const bool auto_update, fields.boolean("auto_update"));
-  if (auto_update)
+  VIRGA_TRY(auto out, read_image_request(c, body));
+  if (out.auto_update)
     return fail(Error(ErrorKind::unsupported, "field 'auto_update' is not implemented yet for images of another virga server")
                     .with_field("auto_update"));
-  VIRGA_TRY(out.filename, fields.string("filename"));
-  VIRGA_TRY(out.is_public, fields.boolean("public"));
-  VIRGA_TRY(out.profiles, fields.strings("profiles"));
   VIRGA_TRY(out.properties, fields.string_map("properties"));
-  VIRGA_TRY(out.aliases, read_aliases(body));
-  VIRGA_TRY(const auto expires, fields.string("expires_at"));
-  if (!expires.empty()) {
-    auto at = parse_time(expires);
-    if (!at) return fail(std::move(at).error().with_field("expires_at"));
-    // What never expires is written as the zero time.
-    if (*at != WallTime{}) out.expires_at = *at;
-  }
   return out;
 }
 
@@ -128,7 +98,7 @@ Task<Result<http::Response>> send_image(Context& c) {
   VIRGA_CO_TRY(request.project, fields.string("project"));
   VIRGA_CO_TRY(request.profiles, fields.strings("profiles"));
   // The names are the target's own business: it was told them when it was asked to expect the image.
-  VIRGA_CO_CHECK(read_aliases(body));
+  VIRGA_CO_CHECK(read_image_aliases(body));
   VIRGA_CO_TRY(auto operation, c.services.transfers.push(c.caller(), c.project, c.param(0), std::move(request)));
   co_return accepted(*operation);
 }
