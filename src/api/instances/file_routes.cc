@@ -19,6 +19,7 @@ using http::Response;
 using sftp::Attributes;
 
 constexpr std::size_t most_entries = 200'000;
+constexpr std::size_t longest_path = 4095;
 constexpr std::size_t most_unsized = 16u << 20;  // of a file of /proc, which does not say how long it is
 constexpr std::size_t piece = sftp::max_data;
 
@@ -38,7 +39,7 @@ Task<Result<Session>> open_session(Context& c) {
     co_return fail(ErrorKind::not_found, fmt::format("instance '{}' does not exist in project '{}'", c.param(0), c.project));
   s.path = std::string(c.query("path"));
   if (s.path.empty()) co_return invalid("path", "the path of a file is needed");
-  if (s.path.find('\0') != std::string::npos || s.path.size() > 4095)
+  if (s.path.find('\0') != std::string::npos || s.path.size() > longest_path)
     co_return invalid("path", "the path is too long or holds a NUL");
   if (s.path.front() != '/') s.path.insert(0, "/");
   c.request.cancel_on_hangup = true;
@@ -51,7 +52,7 @@ Task<Result<Response>> send_directory(Session& s, Response response) {
   VIRGA_CO_TRY(auto entries, co_await s.files->list(s.path, most_entries));
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   json::array names;
-  for (const auto& entry : entries) names.emplace_back(entry.name);
+  for (const auto& entry : entries) names.emplace_back(valid_utf8(entry.name));
   auto listing = sync(names);
   listing.headers = std::move(response.headers);
   co_return listing;
@@ -218,8 +219,10 @@ Task<Result<Response>> post(Context& c) {
   co_return empty();
 }
 
-/// A directory's content goes before it. Links are removed, not followed. The depth is bounded by the length of a path.
+/// A directory's content goes before it. Links are removed, not followed. The depth is bounded by the length of a path: a guest's
+/// agent could tell of directories for ever.
 Task<Result<>> remove_tree(sftp::Client& files, std::string path) {
+  if (path.size() > longest_path) co_return fail(ErrorKind::invalid, "the directories are nested too deeply");
   VIRGA_CO_TRY(auto entries, co_await files.list(path, most_entries));
   for (auto& entry : entries) {
     auto below = path + "/" + entry.name;
