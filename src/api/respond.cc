@@ -82,7 +82,7 @@ http::Response accepted(const engine::Operation& operation) {
 std::string refusal_body(int status, std::string_view message) {
   return fmt::format(R"({{"type":"error","status":"","status_code":0,"operation":"","error_code":{},"error":{},"metadata":null}})"
                      "\n",
-                     status, json::serialize(json::value(message)));
+                     status, json::serialize(json::value(valid_utf8(message))));  // tools and guests have their words in it
 }
 
 http::Response refusal(int status, std::string_view message) {
