@@ -8,31 +8,21 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <boost/asio/io_context.hpp>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <sstream>
 
 #include "drivers/image/confined/confined.h"
 #include "io/file.h"
+#include "tests/support/files.h"
+#include "tests/support/run_task.h"
 
 namespace virga::image {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-void spill(const fs::path& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
+using test::slurp;
+using test::spill;
 
 struct ::stat stat_of(const fs::path& path) {
   struct ::stat st{};
@@ -57,33 +47,16 @@ class PackTest : public ::testing::Test {
   void TearDown() override { EXPECT_TRUE(io::remove_tree(base_.string())); }
 
   Result<> pack() {
-    boost::asio::io_context io;
     BlockingPool pool("test", 1);
     auto packer = make_confined_packer(VIRGA_WORKER, pool);
-    TaskGroup group(io.get_executor());
-    Result<> out;
-    auto body = [](Packer& p, PackRequest request, Result<>& into, Bytes& read) -> Task<> {
-      into = co_await p.pack(std::move(request), [&read](Bytes n) { read = n; });
-    };
-    group.spawn("pack", body(*packer, request_, out, read_));
-    io.run();
-    EXPECT_EQ(group.failures(), 0);
-    return out;
+    return test::run<Result<>>([&] { return packer->pack(request_, [this](Bytes n) { read_ = n; }); });
   }
   Result<Inspection> unpack() {
-    boost::asio::io_context io;
     auto reader = make_confined_reader(VIRGA_WORKER);
-    TaskGroup group(io.get_executor());
-    Result<Inspection> out = fail(ErrorKind::internal, "not run");
-    auto body = [](Reader& r, UnpackRequest request, Result<Inspection>& into) -> Task<> {
-      into = co_await r.unpack(std::move(request));
-    };
     UnpackRequest request;
     request.metadata_file = request_.into;
     request.into = base_ / "into";
-    group.spawn("unpack", body(*reader, request, out));
-    io.run();
-    return out;
+    return test::run<Result<Inspection>>([&] { return reader->unpack(request); });
   }
 
   fs::path base_;

@@ -13,18 +13,21 @@
 
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <sstream>
 
 #include "drivers/image/confined/confined.h"
 #include "io/file.h"
 #include "io/process.h"
+#include "tests/support/files.h"
+#include "tests/support/run_task.h"
 #include "tests/support/tar_builder.h"
 
 namespace virga::image {
 namespace {
 
+using test::run;
+using test::slurp;
+using test::spill;
 using test::TarBuilder;
 using test::TarEntry;
 using namespace std::string_literals;
@@ -37,30 +40,6 @@ constexpr bool sanitized = false;
 #endif
 
 constexpr const char* metadata_yaml = "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: Tiny\n  release: 12\n";
-
-std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-void spill(const fs::path& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
-
-template <class T>
-T run(std::function<Task<T>()> body) {
-  boost::asio::io_context io;
-  TaskGroup group(io.get_executor());
-  std::optional<T> out;
-  auto outer = [](std::function<Task<T>()> f, std::optional<T>& into) -> Task<> { into.emplace(co_await f()); };
-  group.spawn("test", outer(body, out));
-  io.run();
-  EXPECT_EQ(group.failures(), 0);
-  return std::move(*out);
-}
 
 struct Outcome {
   Result<Inspection> inspected = fail(ErrorKind::internal, "not run");
