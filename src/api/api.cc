@@ -1,6 +1,7 @@
 #include "api/api.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <array>
@@ -37,7 +38,7 @@ Error not_found(std::string message) {
 }  // namespace
 
 struct Api::Impl {
-  explicit Impl(Services s) : services(s) {
+  Impl(Services s, Executor executor) : services(s), shared(std::move(executor)) {
     add_served_routes(router);
     add_missing_routes(router);
   }
@@ -182,13 +183,24 @@ struct Api::Impl {
   Shared shared;
 };
 
-Api::Api(Services services) : impl_(std::make_unique<Impl>(services)) {}
+Shared::Shared(Executor executor)
+    : long_lists(std::move(executor), std::chrono::minutes(1), [this] {
+        instance_cache.clear();
+        sample_cache.clear();
+        ::malloc_trim(0);  // ten thousand texts lie between what stays: the allocator gives such pages back only when asked
+      }) {}
+
+Api::Api(Services services, Executor executor) : impl_(std::make_unique<Impl>(std::move(services), std::move(executor))) {}
 Api::~Api() = default;
 
 std::vector<std::string> Api::served_routes() {
   Router router;
   Impl::add_served_routes(router);
   return router.added();
+}
+
+Task<> Api::stop() {
+  return impl_->shared.long_lists.stop();
 }
 
 Task<http::Response> Api::handle(http::Request& request) {

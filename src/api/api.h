@@ -13,11 +13,13 @@ namespace virga::api {
 
 class Api {
  public:
-  explicit Api(Services services);
+  Api(Services services, Executor executor);
   ~Api();
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
 
+  /// Must have ended before the Api is destroyed, unless the event loop is gone.
+  Task<> stop();
   /// What http::Server takes as its handler; the Api must outlive the server.
   Task<http::Response> handle(http::Request& request);
   http::Handler handler();

@@ -10,6 +10,7 @@
 
 #include "api/auth.h"
 #include "api/filter.h"
+#include "api/idle.h"
 #include "api/instances/cache.h"
 #include "api/services.h"
 #include "api/text_cache.h"
@@ -26,6 +27,7 @@ namespace virga::api {
 
 /// What requests share besides the services.
 struct Shared {
+  explicit Shared(Executor executor);
   InstanceCache instance_cache;
   /// GET /1.0 as it was last answered, and for whom: clients ask for it before anything else.
   struct ServerText {
@@ -34,6 +36,8 @@ struct Shared {
     std::string text, etag;
   } server_text;
   TextCache<engine::Sample> sample_cache;
+  /// Long lists tell of themselves here; a minute after the last one its texts go.
+  WhenIdle long_lists;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   /// Writes uploads: disks may be slow.
   BlockingPool& files() {

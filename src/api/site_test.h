@@ -219,7 +219,8 @@ struct Site : ::testing::Test {
                            engine->sampler,
                            engine->warnings,
                            engine->transfers,
-                           {.version = "test"}});
+                           {.version = "test"}},
+                  loop.executor());
       server.emplace(loop.executor(), api->handler(), Api::server_options());
       engine->certificates.on_removed([this](const std::string& fingerprint) { server->close_certificate(fingerprint); });
       auto unix_ok = server->listen_unix(directory.path() + "/api");
@@ -235,6 +236,7 @@ struct Site : ::testing::Test {
   ~Site() override {
     loop.run([&]() -> Task<http::testing::Done> {
       co_await server->stop();
+      co_await api->stop();
       co_await engine->stop();
       co_return http::testing::Done{};
     });

@@ -25,6 +25,7 @@ class TextCache {
     entry.text = std::move(text);
     return entry.text;
   }
+  void clear() { entries_ = {}; }
   std::size_t size() const noexcept { return entries_.size(); }
 
  private:

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "base/shared_map.h"
 #include "base/units.h"
 #include "base/unix_time.h"
 
@@ -68,6 +69,36 @@ TEST(Json, FieldsNameWhatIsWrong) {
   EXPECT_EQ(f.integer("n").error().field(), "n");
   EXPECT_EQ(f.only({"config"}).error().field(), "n");
   EXPECT_EQ(*f.string("absent", "d"), "d");
+}
+
+TEST(SharedMap, ACopyIsSharedUntilItIsWritten) {
+  SharedMap<std::map<std::string, std::string>> a = {{"x", "1"}};
+  auto b = a;
+  EXPECT_TRUE(a.shares(b));
+  b["y"] = "2";
+  EXPECT_FALSE(a.shares(b));
+  EXPECT_EQ(a.size(), 1u);
+  EXPECT_EQ(b.at("y"), "2");
+  EXPECT_FALSE(a == b);
+  const auto* before = &b.get();
+  b["z"] = "3";
+  EXPECT_EQ(&b.get(), before) << "its own map is not copied again";
+  auto c = b;
+  EXPECT_EQ(c.erase("absent"), 0u);
+  EXPECT_EQ(erase_if(c, [](const auto& e) { return e.first == "absent"; }), 0u);
+  EXPECT_TRUE(c.shares(b)) << "what changes nothing copies nothing";
+  EXPECT_EQ(erase_if(c, [](const auto& e) { return e.first != "x"; }), 2u);
+  EXPECT_TRUE(a == c) << "equal by content";
+  EXPECT_EQ(b.size(), 3u);
+}
+
+TEST(SharedMap, TheEmptyOneNeedsNoMemory) {
+  SharedMap<std::map<std::string, std::string>> none;
+  EXPECT_EQ(none.use_count(), 0);
+  EXPECT_TRUE(none.empty());
+  EXPECT_TRUE(none.find("x") == none.end());
+  none["x"] = "1";
+  EXPECT_EQ(none.size(), 1u);
 }
 
 TEST(Random, UuidsDifferAndHaveTheirForm) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "model/name.h"
@@ -90,6 +91,40 @@ Result<Instance> decode_instance(const json::object& document) {
 void expand(Instance& i, const std::vector<std::shared_ptr<const Profile>>& profiles) {
   i.expanded_config = expand_config(profiles, i.config);
   i.expanded_devices = expand_devices(profiles, i.devices);
+  share_expansion(i);
+}
+
+namespace {
+
+/// Maps of devices that several instances have alike: thousands are made from a handful of profiles.
+class KnownDevices {
+ public:
+  SharedMap<Devices> share(const SharedMap<Devices>& devices) {
+    if (devices.empty()) return {};
+    if (auto it = known_.find(devices); it != known_.end()) return *it;
+    if (known_.size() >= next_sweep_) {
+      std::erase_if(known_, [](const auto& known) { return known.use_count() == 1; });
+      next_sweep_ = std::max<std::size_t>(64, known_.size() * 2);
+    }
+    known_.insert(devices);
+    return devices;
+  }
+
+ private:
+  struct ByContent {
+    bool operator()(const SharedMap<Devices>& a, const SharedMap<Devices>& b) const { return a.get() < b.get(); }
+  };
+  std::set<SharedMap<Devices>, ByContent> known_;
+  std::size_t next_sweep_ = 64;
+};
+
+}  // namespace
+
+void share_expansion(Instance& i) {
+  thread_local KnownDevices known;  // objects are made on the event loop; tests have more than one
+  if (i.expanded_config == i.config) i.expanded_config = i.config;
+  i.devices = known.share(i.devices);
+  i.expanded_devices = known.share(i.expanded_devices);
 }
 
 Result<std::pair<std::string, Config>> root_disk(const Devices& expanded) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/shared_map.h"
 #include "base/units.h"
 #include "model/config.h"
 #include "model/profile.h"
@@ -30,16 +31,16 @@ struct Instance {
   WallTime created_at{};
   WallTime last_used_at{};
   std::vector<std::string> profiles;
-  Config config;              ///< the instance's own, volatile.* and image.* included
-  Devices devices;            ///< the instance's own
-  std::string image;          ///< fingerprint the root was made from; empty: none
-  std::string pool;           ///< where its root volume is
-  std::uint32_t id_base = 0;  ///< first host id of its own range
+  SharedMap<Config> config;    ///< the instance's own, volatile.* and image.* included
+  SharedMap<Devices> devices;  ///< the instance's own
+  std::string image;           ///< fingerprint the root was made from; empty: none
+  std::string pool;            ///< where its root volume is
+  std::uint32_t id_base = 0;   ///< first host id of its own range
   std::int64_t revision = 0;
 
-  // Derived, kept here so that a list needs nothing else.
-  Config expanded_config;
-  Devices expanded_devices;
+  // Derived, kept here so that a list needs nothing else. Equal ones are one map in memory, see share_expansion().
+  SharedMap<Config> expanded_config;
+  SharedMap<Devices> expanded_devices;
   InstanceStatus status = InstanceStatus::stopped;
 };
 
@@ -49,6 +50,9 @@ Result<Instance> decode_instance(const json::object& document);
 Result<> check(const Instance& instance);
 /// Fills expanded_config and expanded_devices.
 void expand(Instance& instance, const std::vector<std::shared_ptr<const Profile>>& profiles);
+/// Lets go of maps that are there already: an expanded configuration that equals the instance's own is the same map, and so are
+/// equal devices of several instances.
+void share_expansion(Instance& instance);
 /// The root disk among the expanded devices: its name and options. Errors: invalid.
 Result<std::pair<std::string, Config>> root_disk(const Devices& expanded);
 

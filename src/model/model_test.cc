@@ -64,6 +64,20 @@ TEST(Expansion, LaterProfilesWinAndNoneTakesAway) {
   EXPECT_FALSE(check(i)) << "two roots";
 }
 
+TEST(Instance, EqualMapsAreOneInMemory) {
+  Profile made;
+  made.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "p"}}}};
+  const auto profile = std::make_shared<const Profile>(made);
+  Instance a, b;
+  a.config = {{"user.a", "1"}};
+  expand(a, {profile});
+  expand(b, {profile});
+  EXPECT_TRUE(a.expanded_config.shares(a.config));
+  EXPECT_TRUE(a.expanded_devices.shares(b.expanded_devices));
+  b.expanded_devices["eth0"] = {{"type", "nic"}};
+  EXPECT_EQ(a.expanded_devices.count("eth0"), 0u);
+}
+
 TEST(Instance, DocumentRoundTrip) {
   Instance i;
   i.project = "default", i.name = "web", i.uuid = "u", i.type = InstanceType::virtual_machine, i.profiles = {"default"},

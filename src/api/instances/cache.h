@@ -22,6 +22,7 @@ class InstanceCache {
   /// A whole list that is on its way to another client just now and would be the same for this one; null where there is none.
   std::shared_ptr<const std::string> shared_list(const std::string& query, std::uint64_t generation) const;
   void share_list(std::string query, std::uint64_t generation, const std::shared_ptr<const std::string>& text);
+  void clear() { entries_ = {}; }
   std::size_t size() const noexcept { return entries_.size(); }
 
  private:

@@ -69,6 +69,7 @@ Task<Result<Response>> list(Context& c) {
     }
   }
   const auto instances = c.services.instances.list(c.scope());
+  if (instances.size() > 256) c.shared.long_lists.used();
   auto out = begin_sync();
   out.push_back('[');
   bool first = true;

@@ -304,7 +304,8 @@ Task<Result<>> Daemon::Parts::listen() {
   about.end = [] { ::kill(::getpid(), SIGTERM); };
   about.addresses = [this] { return https->bound().empty() ? std::vector<std::string>() : reachable_addresses(https->bound()); };
   api = std::make_unique<api::Api>(api::Services{*operations, *events, *projects, *profiles, *pools, *networks, *images, *instances,
-                                                 *certificates, *server, *sampler, *warnings, *transfers, std::move(about)});
+                                                 *certificates, *server, *sampler, *warnings, *transfers, std::move(about)},
+                                   executor);
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   auto identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
   https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), api::Api::server_options(), identity);
@@ -365,6 +366,7 @@ Task<> Daemon::stop() {
   if (p.http) co_await p.http->stop();
   if (p.https) co_await p.https->stop();
   if (p.metrics) co_await p.metrics->stop();
+  if (p.api) co_await p.api->stop();
   if (p.operations) co_await p.operations->stop();
   if (p.sampler) co_await p.sampler->stop();
   if (p.instances) co_await p.instances->shut_down();

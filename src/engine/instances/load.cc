@@ -38,9 +38,10 @@ Instances::Ptr Instances::Impl::put(Instance instance) {
   instance.revision = next_revision++;
   ++generation;
   // What the daemon keeps is in no profile: the expansion follows.
-  std::erase_if(instance.expanded_config, [](const auto& e) { return e.first.starts_with("volatile."); });
+  erase_if(instance.expanded_config, [](const auto& e) { return e.first.starts_with("volatile."); });
   for (auto it = instance.config.lower_bound("volatile."); it != instance.config.end() && it->first.starts_with("volatile."); ++it)
     instance.expanded_config.insert(*it);
+  share_expansion(instance);
   auto snapshot = std::make_shared<const Instance>(std::move(instance));
   by_uuid[snapshot->uuid] = {snapshot->project, snapshot->name};
   all[{snapshot->project, snapshot->name}] = snapshot;

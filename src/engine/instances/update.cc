@@ -108,7 +108,7 @@ Result<Instance> Instances::Impl::updated(const Instance& before, const UpdateIn
   } else if (request.devices) {
     for (const auto& [key, value] : *request.devices) after.devices[key] = value;
   }
-  VIRGA_CHECK(keep_ours(before, after.config));
+  VIRGA_CHECK(keep_ours(before, after.config.edit()));
   VIRGA_TRY(auto profiles, profiles_of(after));
   expand(after, profiles);
   VIRGA_CHECK(check_change(before, after));
