@@ -377,6 +377,10 @@ class ServerConfiguration(Remotes):
         desk("config", "set", "b:", "core.https_address=127.0.0.1:18446")
         desk("remote", "set-url", "b", "https://127.0.0.1:18446")
         self.assertEqual(desk("config", "get", "b:", "core.https_address"), "127.0.0.1:18446\n")
+        # The same port on all addresses, and back: the old address is in the way of the new one.
+        for address in ("0.0.0.0:18446", "127.0.0.1:18446"):
+            desk("config", "set", "b:", f"core.https_address={address}")
+            self.assertEqual(desk("config", "get", "b:", "core.https_address"), f"{address}\n")
         desk("config", "set", "b:", f"core.https_address=127.0.0.1:{PORTS['b']}")
 
     def test_pages_of_one_other_origin(self):

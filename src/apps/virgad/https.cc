@@ -29,6 +29,14 @@ Result<> HttpsAddress::change(const std::string& address) {
   if (!address.empty()) {
     next = std::make_unique<http::Server>(executor_, handler_, options_);
     auto listening = next->listen_tls(address, identity_());
+    if (!listening && listening.error().kind() == ErrorKind::exists && server_) {
+      // Our own old address may be in the way: "[::]:8443" has the port of every other one.
+      server_->stop_listening();
+      listening = next->listen_tls(address, identity_());
+      if (!listening)
+        if (auto back = server_->listen_tls(wanted_, identity_()); !back)
+          log::error("serve {} on '{}' again: {}", what_, wanted_, back.error().text());
+    }
     if (!listening) return fail(std::move(listening).error().wrap(fmt::format("serve {} on '{}'", what_, address)));
     bound = *listening;
     log::info("{} on {}", what_, bound);
