@@ -206,8 +206,9 @@ Task<Result<>> serve_screen(Client& client, ConsoleSpec spec, std::string protoc
 }
 
 Task<Result<>> join_sftp(Client& client, std::string target, int socket) {
+  io::UniqueFd ours(socket);  // closed also where there is no server: who holds the other end waits for it
   VIRGA_CO_TRY(auto server, co_await client.upgrade(std::move(target), "sftp"));
-  auto local = io::make_stream(co_await current_executor(), io::UniqueFd(socket));
+  auto local = io::make_stream(co_await current_executor(), std::move(ours));
   TaskGroup pumps(co_await current_executor());
   pumps.spawn("sftp answers", copy(*server, *local));
   co_await copy(*local, *server);

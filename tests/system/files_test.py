@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import unittest
+import unittest.mock
 import urllib.parse
 
 import support
@@ -238,6 +239,23 @@ class Files(unittest.TestCase):
             server.terminate()
             server.wait()
             server.stdout.close()
+
+
+class Mounts(unittest.TestCase):
+    def test_a_mount_of_what_is_not_there_ends(self):
+        """sshfs waits for the other side: it must hear that nobody will come."""
+        support.enter_private_namespaces()
+        daemon = support.Daemon()
+        self.addCleanup(daemon.destroy)
+        programs, target = os.path.join(daemon.base, "programs"), os.path.join(daemon.base, "mnt")
+        os.makedirs(programs)
+        os.makedirs(target)
+        with open(os.path.join(programs, "sshfs"), "w") as f:
+            f.write("#!/bin/sh\nexec cat >/dev/null\n")
+        os.chmod(f.name, 0o755)
+        with unittest.mock.patch.dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}"):
+            said = support.Client(daemon, "virga").fails("file", "mount", "nobody/", target, timeout=60)
+        self.assertIn("nobody", said)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ Result<> run_mount(App& app, const Args& args) {
   auto target = instance_url(app, place.instance).segment("sftp").text();
   auto joined = api->await(client::join_sftp(api->client(), std::move(target), ends[0]));
   int status = 0;
-  ::waitpid(*pid, &status, 0);
+  while (::waitpid(*pid, &status, 0) < 0 && errno == EINTR) {
+  }
   return joined;
 }
 
