@@ -140,7 +140,8 @@ int run(const std::vector<std::string>& arguments) {
   App app(root, std::move(globals));
   auto done = perform(app, *parsed);
   if (!done) return report(done.error());
-  if (std::fflush(stdout) != 0) return report(Error(ErrorKind::unavailable, "cannot write standard output"));
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return report(Error(ErrorKind::unavailable, "cannot write standard output"));
   return app.exit_code;
 }
 

@@ -43,10 +43,10 @@ void start_viewer(const std::string& protocol, const std::string& socket) {
 
 Result<> show_screen(App& app, const Args& args, const std::string& name) {
   const auto protocol = args.text("protocol");
+  VIRGA_TRY(auto* api, app.api());
   char directory[] = "/tmp/virga-screen-XXXXXX";
   if (::mkdtemp(directory) == nullptr) return fail_errno(errno, "make a directory for the socket");
   const auto socket = fmt::format("{}/{}.sock", directory, protocol);
-  VIRGA_TRY(auto* api, app.api());
   client::ConsoleSpec spec{instance_url(app, name).segment("console").text(), args.has("force")};
   auto ready = [&] {
     app.warn(fmt::format("The screen of '{}' speaks {} on the unix socket\n  {}\nPress ctrl+c to end.", name,
