@@ -75,11 +75,13 @@ struct Api::Impl {
   }
 
   /// A project that the caller may not use looks like one that does not exist (S30).
-  Result<> choose_project(Context& context) const {
+  Result<> choose_project(const Route& route, Context& context) const {
     const auto& query = context.request.query;
     const auto all = query.get("all-projects");
     context.all_projects = all == "true" || all == "1";
     const auto given = query.get("project");
+    // Anywhere else it would choose the default project without a look at whether the caller may use it.
+    if (context.all_projects && !route.spans) return invalid("all-projects", "only lists can be asked for all projects");
     if (context.all_projects && !given.empty()) return invalid("project", "cannot specify a project when requesting all projects");
     if (!given.empty()) {
       if (given.size() > max_name) return invalid("project", "the project's name is too long");
@@ -114,8 +116,8 @@ struct Api::Impl {
                             context.project, noun == "storage-pools" ? "volumes" : noun, *owner));
   }
 
-  Result<> read_query(Context& context) const {
-    VIRGA_CHECK(choose_project(context));
+  Result<> read_query(const Route& route, Context& context) const {
+    VIRGA_CHECK(choose_project(route, context));
     const auto recursion = context.request.query.get("recursion");
     // Incus takes anything that is not a number for 0.
     context.recursion = recursion == "1" ? 1 : recursion == "2" ? 2 : 0;
@@ -160,7 +162,7 @@ struct Api::Impl {
         co_return closing(refusal(request.body->too_large() ? 413 : http_status(body.error().kind()), body.error().text()));
       context.body = std::move(*body);
     }
-    if (auto ok = read_query(context); !ok) co_return refusal(ok.error());
+    if (auto ok = read_query(*match.route, context); !ok) co_return refusal(ok.error());
     auto result = co_await match.route->handler(context);
     if (!result) co_return refusal(result.error());
     co_return std::move(*result);

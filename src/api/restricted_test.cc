@@ -183,6 +183,73 @@ TEST_F(Restricted, ListsOfEverythingHoldTheOwnProjectOnly) {
   EXPECT_EQ(as(client, "GET", "/1.0/certificates").metadata().as_array().size(), 1u) << "itself";
 }
 
+TEST_F(Restricted, AllProjectsChoosesNoneForASingleObject) {
+  fill("default", "hidden", "the image of nobody");
+  const auto image = sha256_hex("the image of nobody");
+  // Whoever asked for all projects at a single object used to act in the default project.
+  const std::vector<std::tuple<const char*, std::string, const char*>> requests = {
+      {"GET", "/1.0/instances/hidden", ""},
+      {"GET", "/1.0/instances/hidden/state", ""},
+      {"GET", "/1.0/instances/hidden/logs", ""},
+      {"GET", "/1.0/instances/hidden/console", ""},
+      {"GET", "/1.0/instances/hidden/files?path=/etc", ""},
+      {"GET", "/1.0/instances/hidden/metadata", ""},
+      {"GET", "/1.0/instances/hidden/metadata/templates", ""},
+      {"PATCH", "/1.0/instances/hidden", R"({"description":"mine now"})"},
+      {"PUT", "/1.0/instances/hidden/state", R"({"action":"start"})"},
+      {"POST", "/1.0/instances/hidden/exec", R"({"command":["id"]})"},
+      {"POST", "/1.0/instances/hidden/console", "{}"},
+      {"POST", "/1.0/instances/hidden", R"({"name":"hidden2"})"},
+      {"POST", "/1.0/instances/hidden", R"({"name":"hidden","project":"a"})"},
+      {"DELETE", "/1.0/instances/hidden", ""},
+      {"POST", "/1.0/instances", R"({"name":"there","source":{"type":"image","alias":"hidden"},"profiles":["hidden"]})"},
+      {"GET", "/1.0/profiles/hidden", ""},
+      {"GET", "/1.0/images/" + image, ""},
+      {"GET", "/1.0/images/" + image + "/export", ""},
+      {"PATCH", "/1.0/images/" + image, R"({"public":true})"},
+      {"DELETE", "/1.0/images/" + image, ""},
+      {"GET", "/1.0/images/aliases/hidden", ""},
+      {"PATCH", "/1.0/images/aliases/hidden", R"({"description":"mine now"})"},
+      {"POST", "/1.0/images/aliases", R"({"name":"theirs","target":")" + image + R"("})"},
+      {"DELETE", "/1.0/images/aliases/hidden", ""},
+      {"POST", "/1.0/profiles", R"({"name":"theirs"})"},
+      {"GET", "/1.0/storage-pools/default/volumes/container/hidden", ""}};
+  for (const auto& [method, target, body] : requests) {
+    const std::vector<std::pair<std::string, std::string>> json{{"Content-Type", "application/json"}};
+    for (const auto* all : {"all-projects=true", "all-projects=1"}) {
+      const auto url = target + (target.find('?') == std::string::npos ? "?" : "&") + all;
+      const auto answer = as(client, method, url, body, *body == 0 ? std::vector<std::pair<std::string, std::string>>() : json);
+      EXPECT_TRUE(answer.status == 400 || answer.status == 403 || answer.status == 404)
+          << method << " " << url << ": " << answer.status << " " << answer.raw.body;
+    }
+  }
+  EXPECT_EQ(get("/1.0/instances/hidden").status, 200);
+  EXPECT_EQ(get("/1.0/instances/there").status, 404);
+  EXPECT_EQ(get("/1.0/images/aliases/hidden").status, 200);
+}
+
+TEST_F(Restricted, ANetworkThatTheProjectMayNotUseIsNotThere) {
+  EXPECT_EQ(change("POST", "/1.0/networks", R"({"name":"inner","config":{"ipv4.address":"10.77.0.1/24","ipv6.address":"none"}})"),
+            "");
+  EXPECT_EQ(as(client, "GET", "/1.0/networks/inner?project=a").status, 200) << "unrestricted projects see all";
+  EXPECT_EQ(
+      change("PATCH", "/1.0/projects/a",
+             R"({"config":{"restricted":"true","restricted.networks.access":"outer","restricted.storage-pools.access":"other"}})"),
+      "");
+  for (const auto* in : {"", "?project=a"}) {
+    for (const auto* of : {"", "/state", "/leases"}) {
+      const auto url = fmt::format("/1.0/networks/inner{}{}", of, in);
+      EXPECT_EQ(as(client, "GET", url).status, 404) << url;
+    }
+    EXPECT_EQ(as(client, "GET", fmt::format("/1.0/networks{}", in)).metadata().as_array().size(), 0u) << in;
+    EXPECT_EQ(as(client, "GET", fmt::format("/1.0/storage-pools{}", in)).metadata().as_array().size(), 0u) << in;
+    for (const auto* of : {"", "/resources", "/volumes", "/volumes/container"}) {
+      const auto url = fmt::format("/1.0/storage-pools/default{}{}", of, in);
+      EXPECT_EQ(as(client, "GET", url).status, 404) << url;
+    }
+  }
+}
+
 TEST_F(Restricted, TheOwnProjectCanBeUsed) {
   EXPECT_EQ(as(client, "GET", "/1.0/instances/mine?project=a").status, 200);
   EXPECT_EQ(as(client, "PATCH", "/1.0/profiles/mine?project=a", R"({"description":"x"})").status, 200);

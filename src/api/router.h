@@ -29,6 +29,7 @@ struct Route {
   Access access = Access::member;
   BodyKind body = BodyKind::json;
   bool slashes = false;  ///< its placeholder is a name that may hold slashes, which come as %2F
+  bool spans = false;    ///< a list that all-projects widens; each entry is held against the caller by the handler
 };
 
 class Router {

@@ -75,7 +75,7 @@ Task<Result<Response>> events(Context& c) {
 }  // namespace
 
 void add_event_routes(Router& router) {
-  router.add(http::Method::get, "/1.0/events", {events});
+  router.add(http::Method::get, "/1.0/events", {.handler = events, .spans = true});
 }
 
 }  // namespace virga::api

@@ -101,7 +101,7 @@ Task<Result<Response>> remove(Context& c) {
 
 void add_image_alias_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/images/aliases", {list, Access::anyone});
+  router.add(Method::get, "/1.0/images/aliases", {.handler = list, .access = Access::anyone, .spans = true});
   router.add(Method::post, "/1.0/images/aliases", {create});
   router.add(Method::get, "/1.0/images/aliases/{name}", {.handler = get, .access = Access::anyone, .slashes = true});
   router.add(Method::put, "/1.0/images/aliases/{name}", {.handler = change, .slashes = true});

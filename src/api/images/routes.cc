@@ -122,7 +122,7 @@ Task<Result<Response>> download(Context& c) {
 
 void add_image_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/images", {list, Access::anyone});
+  router.add(Method::get, "/1.0/images", {.handler = list, .access = Access::anyone, .spans = true});
   router.add(Method::post, "/1.0/images", {import, Access::anyone, BodyKind::stream});
   router.add(Method::get, "/1.0/images/{fingerprint}",
              {.handler = get, .access = Access::anyone, .slashes = true});  // clients ask here for what is no alias

@@ -183,7 +183,7 @@ Task<Result<Response>> exec(Context& c) {
 
 void add_instance_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/instances", {list});
+  router.add(Method::get, "/1.0/instances", {.handler = list, .spans = true});
   router.add(Method::post, "/1.0/instances", {create});
   router.add(Method::get, "/1.0/instances/{name}", {get});
   router.add(Method::put, "/1.0/instances/{name}", {put});

@@ -60,7 +60,7 @@ Task<Result<Response>> get(Context& c) {
 }  // namespace
 
 void add_metrics_routes(Router& router) {
-  router.add(http::Method::get, "/1.0/metrics", {get, Access::anyone});
+  router.add(http::Method::get, "/1.0/metrics", {.handler = get, .access = Access::anyone, .spans = true});
 }
 
 }  // namespace virga::api

@@ -31,8 +31,9 @@ bool may_see(Context& c, const Network& n) {
     const auto project = c.services.projects.find(name);
     return project && may_use_network(*project, n.name);
   };
-  if (c.all_projects && c.identity.restricted) return std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
-  return allows(c.project);
+  // Who named none, or asked for all, is in each of his own.
+  const bool in_one = !c.identity.restricted || (!c.all_projects && c.identity.may_use(c.project));
+  return in_one ? allows(c.project) : std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
 }
 
 Result<engine::Networks::Ptr> find(Context& c) {
@@ -119,7 +120,7 @@ Task<Result<Response>> leases(Context& c) {
 
 void add_network_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/networks", {list});
+  router.add(Method::get, "/1.0/networks", {.handler = list, .spans = true});
   router.add(Method::post, "/1.0/networks", {create, Access::admin});
   router.add(Method::get, "/1.0/networks/{name}", {get});
   router.add(Method::put, "/1.0/networks/{name}", {put, Access::admin});

@@ -104,7 +104,7 @@ Task<Result<Response>> websocket(Context& c) {
 
 void add_operation_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/operations", {list});
+  router.add(Method::get, "/1.0/operations", {.handler = list, .spans = true});
   router.add(Method::get, "/1.0/operations/{id}", {get});
   router.add(Method::del, "/1.0/operations/{id}", {cancel});
   router.add(Method::get, "/1.0/operations/{id}/wait", {wait, Access::anyone});

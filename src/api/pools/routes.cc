@@ -33,8 +33,9 @@ bool may_see(Context& c, const Pool& p) {
     const auto project = c.services.projects.find(name);
     return project && may_use_pool(*project, p.name);
   };
-  if (c.all_projects && c.identity.restricted) return std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
-  return allows(c.project);
+  // Who named none, or asked for all, is in each of his own.
+  const bool in_one = !c.identity.restricted || (!c.all_projects && c.identity.may_use(c.project));
+  return in_one ? allows(c.project) : std::any_of(c.identity.projects.begin(), c.identity.projects.end(), allows);
 }
 
 Result<engine::Pools::Ptr> find(Context& c) {
@@ -141,15 +142,15 @@ Task<Result<Response>> get_volume(Context& c) {
 
 void add_pool_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/storage-pools", {list});
+  router.add(Method::get, "/1.0/storage-pools", {.handler = list, .spans = true});
   router.add(Method::post, "/1.0/storage-pools", {create, Access::admin});
   router.add(Method::get, "/1.0/storage-pools/{name}", {get});
   router.add(Method::put, "/1.0/storage-pools/{name}", {put, Access::admin});
   router.add(Method::patch, "/1.0/storage-pools/{name}", {patch, Access::admin});
   router.add(Method::del, "/1.0/storage-pools/{name}", {remove, Access::admin});
   router.add(Method::get, "/1.0/storage-pools/{name}/resources", {resources});
-  router.add(Method::get, "/1.0/storage-pools/{name}/volumes", {list_volumes});
-  router.add(Method::get, "/1.0/storage-pools/{name}/volumes/{type}", {list_volumes});
+  router.add(Method::get, "/1.0/storage-pools/{name}/volumes", {.handler = list_volumes, .spans = true});
+  router.add(Method::get, "/1.0/storage-pools/{name}/volumes/{type}", {.handler = list_volumes, .spans = true});
   router.add(Method::get, "/1.0/storage-pools/{name}/volumes/{type}/{volume}", {get_volume});
 }
 

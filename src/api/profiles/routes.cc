@@ -118,7 +118,7 @@ Task<Result<Response>> remove(Context& c) {
 }  // namespace
 
 void add_profile_routes(Router& router) {
-  router.add(http::Method::get, "/1.0/profiles", {list});
+  router.add(http::Method::get, "/1.0/profiles", {.handler = list, .spans = true});
   router.add(http::Method::post, "/1.0/profiles", {create});
   router.add(http::Method::get, "/1.0/profiles/{name}", {get});
   router.add(http::Method::put, "/1.0/profiles/{name}", {put});

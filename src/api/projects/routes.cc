@@ -115,7 +115,7 @@ Task<Result<Response>> state(Context& c) {
 
 void add_project_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/projects", {list});
+  router.add(Method::get, "/1.0/projects", {.handler = list, .spans = true});
   router.add(Method::post, "/1.0/projects", {create, Access::admin});
   router.add(Method::get, "/1.0/projects/{name}", {get});
   router.add(Method::put, "/1.0/projects/{name}", {put, Access::admin});

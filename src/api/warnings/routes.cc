@@ -80,7 +80,7 @@ Task<Result<Response>> remove(Context& c) {
 
 void add_warning_routes(Router& router) {
   using http::Method;
-  router.add(Method::get, "/1.0/warnings", {list});
+  router.add(Method::get, "/1.0/warnings", {.handler = list, .spans = true});
   router.add(Method::get, "/1.0/warnings/{uuid}", {get});
   router.add(Method::put, "/1.0/warnings/{uuid}", {change, Access::admin});
   router.add(Method::patch, "/1.0/warnings/{uuid}", {change, Access::admin});
