@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "base/shared_map.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "base/unix_time.h"
 
@@ -99,6 +100,15 @@ TEST(SharedMap, TheEmptyOneNeedsNoMemory) {
   EXPECT_TRUE(none.find("x") == none.end());
   none["x"] = "1";
   EXPECT_EQ(none.size(), 1u);
+}
+
+TEST(Json, AStrangersTextIsMadeFitForPeople) {
+  EXPECT_EQ(printable_text("eth0", 64), "eth0");
+  EXPECT_EQ(printable_text("a\x1b]0;x\x07\x7f\n", 64), "a?]0;x???");
+  EXPECT_EQ(printable_text("\xff\xfe\xc0\x80", 64), "????");
+  EXPECT_EQ(printable_text("\xc2\x9bx\xc3\xa9", 64), "??x\xc3\xa9") << "U+009B begins a terminal's command";
+  EXPECT_EQ(printable_text("ab\xc3\xa9", 3), "ab?") << "cut in the middle of a character";
+  EXPECT_EQ(printable_text("\xc2", 64), "?");
 }
 
 TEST(Random, UuidsDifferAndHaveTheirForm) {

@@ -219,26 +219,11 @@ Task<Result<Response>> post(Context& c) {
   co_return empty();
 }
 
-/// A directory's content goes before it. Links are removed, not followed. The depth is bounded by the length of a path: a guest's
-/// agent could tell of directories for ever.
-Task<Result<>> remove_tree(sftp::Client& files, std::string path) {
-  if (path.size() > longest_path) co_return fail(ErrorKind::invalid, "the directories are nested too deeply");
-  VIRGA_CO_TRY(auto entries, co_await files.list(path, most_entries));
-  for (auto& entry : entries) {
-    auto below = path + "/" + entry.name;
-    if (file_type(entry.attributes) == "directory")
-      VIRGA_CO_CHECK(co_await remove_tree(files, std::move(below)));
-    else
-      VIRGA_CO_CHECK(co_await files.remove(std::move(below)));
-  }
-  co_return co_await files.remove_directory(std::move(path));
-}
-
 Task<Result<>> remove_path(Session& s, bool recursive) {
   VIRGA_CO_TRY(const auto attributes, co_await s.files->lstat(s.path));
   if (file_type(attributes) != "directory") co_return co_await s.files->remove(s.path);
   if (!recursive) co_return co_await s.files->remove_directory(s.path);
-  co_return co_await remove_tree(*s.files, s.path);
+  co_return co_await s.files->remove_tree(s.path, most_entries);
 }
 
 Task<Result<Response>> remove(Context& c) {

@@ -132,6 +132,29 @@ TEST(State, RefusesNonsenseAndCleansText) {
   EXPECT_FALSE(parse_state(buffer.data(), write("10.0.0.1", 24, 60000)).has_value());
 }
 
+TEST(State, NumbersAndNamesAreOnesThatEveryReaderTakes) {
+  std::vector<Byte> buffer(max_payload);
+  Writer w(buffer.data(), buffer.size());
+  for (int i = 0; i < 4; ++i) w.u64(~0ull);
+  for (int i = 0; i < 4; ++i) w.text("x");
+  w.u16(2);
+  for (int n = 0; n < 2; ++n) {
+    for (auto* s : {"eth0", "00:16:3e:00:00:01", "up", "broadcast"}) w.text(s);
+    w.u32(~0u);
+    for (int i = 0; i < 8; ++i) w.u64(~0ull);
+    w.u16(0);
+  }
+  auto state = parse_state(buffer.data(), w.size());
+  ASSERT_TRUE(state.has_value());
+  constexpr std::uint64_t most = 1ull << 53;
+  EXPECT_LE(state->processes, most);
+  EXPECT_LE(state->memory_used, most);
+  ASSERT_EQ(state->interfaces.size(), 1u) << "a name is a key";
+  const auto& i = state->interfaces.front();
+  for (auto n : {i.bytes_in, i.bytes_out, i.packets_in, i.packets_out, i.errors_in, i.errors_out, i.dropped_in, i.dropped_out})
+    EXPECT_LE(n, most);
+}
+
 TEST(Fuzz, RandomBytesAndMutatedFramesAreSurvived) {
   std::mt19937 random(11);
   std::string seed =

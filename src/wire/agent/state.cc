@@ -1,37 +1,21 @@
 #include <arpa/inet.h>
 
+#include <algorithm>
+
+#include "base/text.h"
 #include "wire/agent/session.h"
 
 namespace virga::agent {
 namespace {
 
 constexpr std::size_t max_text = 256;
+/// 2^53: what every reader of JSON takes. A larger number would make whole lists, with all guests in them, unreadable for clients.
+constexpr std::uint64_t max_count = std::uint64_t(1) << 53;
 
-/// A string of the guest's, fit for logs, JSON and terminals: control characters and what is not UTF-8 become '?'.
 std::string text(Reader& r) {
   std::size_t size = 0;
   const char* p = r.text(size);
-  if (p == nullptr) return {};
-  std::string out(p, std::min(size, max_text));
-  for (std::size_t i = 0; i < out.size();) {
-    const auto c = static_cast<unsigned char>(out[i]);
-    std::size_t length = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-    bool good = length > 0 && i + length <= out.size() && (length > 1 || (c >= 0x20 && c != 0x7f));
-    for (std::size_t k = 1; good && k < length; ++k) good = (static_cast<unsigned char>(out[i + k]) & 0xc0) == 0x80;
-    if (good && length > 1) {
-      const auto second = static_cast<unsigned char>(out[i + 1]);
-      // Overlong forms, surrogates, beyond U+10FFFF, and the C1 control characters.
-      if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) || (c == 0xf0 && second < 0x90) ||
-          (c == 0xf4 && second >= 0x90) || (c == 0xc2 && second < 0xa0))
-        good = false;
-    }
-    if (!good) {
-      out[i] = '?';
-      length = 1;
-    }
-    i += length;
-  }
-  return out;
+  return p == nullptr ? std::string() : printable_text({p, size}, max_text);
 }
 
 /// An address in the form the system writes it, so that nothing else passes for one.
@@ -63,7 +47,7 @@ Result<GuestState::Interface> interface(Reader& r) {
   i.mtu = r.u32();
   for (auto* counter :
        {&i.bytes_in, &i.bytes_out, &i.packets_in, &i.packets_out, &i.errors_in, &i.errors_out, &i.dropped_in, &i.dropped_out})
-    *counter = r.u64();
+    *counter = std::min(r.u64(), max_count);
   const auto count = r.u16();
   if (!r.ok() || count > max_addresses) return fail(ErrorKind::invalid, "malformed interface in the guest's state");
   for (unsigned n = 0; n < count; ++n) {
@@ -78,10 +62,10 @@ Result<GuestState::Interface> interface(Reader& r) {
 Result<GuestState> parse_state(const Byte* data, std::size_t size) {
   Reader r(data, size);
   GuestState s;
-  s.processes = r.u64();
-  s.memory_total = r.u64();
-  s.memory_used = r.u64();
-  s.cpu_ns = r.u64();
+  s.processes = std::min(r.u64(), max_count);
+  s.memory_total = std::min(r.u64(), max_count);
+  s.memory_used = std::min(r.u64(), max_count);
+  s.cpu_ns = std::min(r.u64(), max_count);
   s.os_name = text(r);
   s.os_version = text(r);
   s.kernel = text(r);
@@ -90,7 +74,10 @@ Result<GuestState> parse_state(const Byte* data, std::size_t size) {
   if (!r.ok() || count > max_interfaces) return fail(ErrorKind::invalid, "malformed state from the guest's agent");
   for (unsigned n = 0; n < count; ++n) {
     VIRGA_TRY(auto i, interface(r));
-    s.interfaces.push_back(std::move(i));
+    // A name is a key where states are shown.
+    const bool again =
+        std::any_of(s.interfaces.begin(), s.interfaces.end(), [&](const auto& other) { return other.name == i.name; });
+    if (!again) s.interfaces.push_back(std::move(i));
   }
   return s;
 }

@@ -1,11 +1,13 @@
 #include "wire/sftp/client.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <boost/asio/steady_timer.hpp>
 #include <charconv>
 #include <cstring>
 
+#include "base/text.h"
 #include "wire/sftp/packet.h"
 
 namespace virga::sftp {
@@ -15,6 +17,8 @@ namespace {
 constexpr std::size_t under_way = 8;
 /// No file system of Linux has longer ones: a list is bounded in bytes, too.
 constexpr std::size_t max_name = 255;
+/// Nor does its kernel know longer paths. The server may be a guest's own program, which makes up what it likes.
+constexpr std::size_t longest_path = 4095;
 
 class Fields {
  public:
@@ -58,12 +62,6 @@ Error nonsense() {
   return Error(ErrorKind::unavailable, "the guest's file server broke the protocol");
 }
 
-std::string printable(std::string_view text) {
-  std::string out;
-  for (char c : text.substr(0, 200)) out.push_back(static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c);
-  return out;
-}
-
 ErrorKind kind_of(int error, Code code) {
   switch (error) {
     case 0:
@@ -97,7 +95,7 @@ Result<> read_status(std::string_view fields) {
   const auto code = static_cast<Code>(p.u32());
   if (!p.ok()) return fail(nonsense());
   if (code == Code::ok) return {};
-  const auto words = printable(p.text());
+  const auto words = printable_text(p.text(), 200);
   auto tag = p.text();
   int error = 0;
   if (tag.starts_with(errno_tag)) {
@@ -283,6 +281,7 @@ Task<Result<std::vector<Entry>>> Client::list(std::string path, std::size_t most
     }
     if (reply.type != Type::name) co_return fail(nonsense());
     const auto count = p.u32();
+    if (count == 0) co_return fail(nonsense());  // it could go on so for ever
     for (std::uint32_t i = 0; i < count && p.ok(); ++i) {
       Entry entry;
       entry.name = std::string(p.text());
@@ -298,6 +297,26 @@ Task<Result<std::vector<Entry>>> Client::list(std::string path, std::size_t most
   }
   VIRGA_CO_CHECK(co_await close(handle));
   co_return out;
+}
+
+Task<Result<>> Client::remove_tree(std::string path, std::size_t most) {
+  co_return co_await remove_below(std::move(path), most);
+}
+
+Task<Result<>> Client::remove_below(std::string path, std::size_t& room) {
+  if (path.size() > longest_path) co_return fail(ErrorKind::unavailable, "the directories are nested too deeply");
+  VIRGA_CO_TRY(auto entries, co_await list(path, room));
+  const auto held = entries.size();
+  room -= held;
+  for (auto& entry : entries) {
+    auto below = path + "/" + entry.name;
+    if ((entry.attributes.permissions & S_IFMT) == S_IFDIR)
+      VIRGA_CO_CHECK(co_await remove_below(std::move(below), room));
+    else
+      VIRGA_CO_CHECK(co_await remove(std::move(below)));
+  }
+  room += held;
+  co_return co_await remove_directory(std::move(path));
 }
 
 Task<Result<std::string>> Client::read_next(std::string handle) {

@@ -42,6 +42,9 @@ class Client {
   Task<Result<>> remove_directory(std::string path);
   /// At most `most` names, without "." and ".."; more is `unavailable`.
   Task<Result<std::vector<Entry>>> list(std::string path, std::size_t most);
+  /// A directory and all that is below it. Links are removed, not followed. At most `most` names are held at a time, and paths have
+  /// the length that a kernel allows: a server that makes up directory in directory without end is `unavailable`.
+  Task<Result<>> remove_tree(std::string path, std::size_t most);
 
   /// Opens a regular file; the handle is for the calls below.
   Task<Result<std::string>> open_file(std::string path, std::uint32_t flags, std::uint32_t mode);
@@ -64,6 +67,7 @@ class Client {
   Task<Result<>> ask_status(Type type, std::string fields);
   Task<Result<Attributes>> ask_attributes(Type type, std::string fields);
   Task<Result<>> settle_oldest_write();
+  Task<Result<>> remove_below(std::string path, std::size_t& room);
 
   std::unique_ptr<ByteStream> stream_;
   std::string inbox_;

@@ -1,11 +1,16 @@
 // Client and server over a socket pair, on a directory that a guest might have prepared.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <string>
 #include <thread>
 
 #include "io/stream.h"
@@ -300,6 +305,121 @@ TEST_F(SftpTest, ABrokenServerIsAnError) {
     loop.run();
     EXPECT_EQ(tasks.failures(), 0);
   }
+}
+
+/// A server as a guest may write one: the agent's port belongs to whoever is root there.
+class Liar {
+ public:
+  using Answer = std::function<std::string(Type, std::uint32_t id)>;
+  Liar(int fd, Answer answer) : fd_(fd), answer_(std::move(answer)), thread_([this] { run(); }) {}
+  ~Liar() { thread_.join(); }
+
+  static std::string number(std::uint64_t v, unsigned width) {
+    std::string out;
+    while (width-- > 0) out.push_back(static_cast<char>(v >> (8 * width)));
+    return out;
+  }
+  static std::string text(const std::string& t) { return number(t.size(), 4) + t; }
+  static std::string packet(Type type, std::uint32_t id, const std::string& fields) {
+    return number(fields.size() + 5, 4) + number(static_cast<unsigned>(type), 1) + number(id, 4) + fields;
+  }
+  static std::string status(std::uint32_t id, Code code) {
+    return packet(Type::status, id, number(static_cast<unsigned>(code), 4) + text("") + text(""));
+  }
+  static std::string names(std::uint32_t id, unsigned count, const std::string& name, unsigned mode) {
+    std::string fields = number(count, 4);
+    for (unsigned i = 0; i < count; ++i) fields += text(name) + text("") + number(attr_permissions, 4) + number(mode, 4);
+    return packet(Type::name, id, fields);
+  }
+
+ private:
+  void run() {
+    std::string request;
+    char buffer[65536];
+    while (true) {
+      const auto n = ::read(fd_, buffer, sizeof buffer);
+      if (n <= 0) break;
+      request.append(buffer, static_cast<std::size_t>(n));
+      while (request.size() >= 9) {
+        const auto at = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(request[i])); };
+        const auto size = at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
+        if (request.size() < size + 4) break;
+        const auto answer = answer_(static_cast<Type>(request[4]), at(5) << 24 | at(6) << 16 | at(7) << 8 | at(8));
+        request.erase(0, size + 4);
+        if (::write(fd_, answer.data(), answer.size()) < 0) break;
+      }
+    }
+    ::shutdown(fd_, SHUT_RDWR);
+  }
+  int fd_;
+  Answer answer_;
+  std::thread thread_;
+};
+
+template <class F>
+void talk_to_liar(Liar::Answer answer, F conversation) {
+  ::signal(SIGPIPE, SIG_IGN);
+  auto sockets = io::make_socket_pair();
+  ASSERT_TRUE(sockets);
+  Liar liar(sockets->theirs.get(), [answer](Type type, std::uint32_t id) {
+    if (type == Type::init) return Liar::number(5, 4) + Liar::number(2, 1) + Liar::number(protocol_version, 4);
+    return answer(type, id);
+  });
+  boost::asio::io_context loop;
+  TaskGroup tasks(loop.get_executor());
+  auto body = [&]() -> Task<> {
+    auto client = co_await Client::open(io::make_stream(loop.get_executor(), std::move(sockets->ours)), Milliseconds(5'000));
+    EXPECT_TRUE(client);
+    if (client) co_await conversation(**client);
+  };
+  tasks.spawn("conversation", body());
+  loop.run();
+  EXPECT_EQ(tasks.failures(), 0);
+}
+
+TEST(SftpClient, DirectoriesWithoutEndAreNotFollowed) {
+  std::size_t opened = 0;
+  bool listed = false;
+  auto answer = [&](Type type, std::uint32_t id) {
+    if (type == Type::opendir) {
+      ++opened;
+      listed = false;
+      return Liar::packet(Type::handle, id, Liar::text("h"));
+    }
+    if (type == Type::readdir && !std::exchange(listed, true)) return Liar::names(id, 1, std::string(100, 'd'), S_IFDIR | 0755);
+    return Liar::status(id, type == Type::readdir ? Code::end_of_file : Code::ok);
+  };
+  talk_to_liar(answer, [](Client& c) -> Task<> {
+    auto removed = co_await c.remove_tree("/x", 200'000);
+    EXPECT_FALSE(removed);
+    if (!removed) EXPECT_EQ(removed.error().kind(), ErrorKind::unavailable);
+  });
+  EXPECT_LT(opened, 50u);
+}
+
+TEST(SftpClient, AListThatDoesNotGoOnIsRefused) {
+  auto answer = [](Type type, std::uint32_t id) {
+    if (type == Type::opendir) return Liar::packet(Type::handle, id, Liar::text("h"));
+    return type == Type::readdir ? Liar::names(id, 0, "", 0) : Liar::status(id, Code::ok);
+  };
+  talk_to_liar(answer, [](Client& c) -> Task<> { EXPECT_FALSE(co_await c.list("/x", 10)); });
+}
+
+TEST(SftpClient, AWholeTreeIsHeldWithinItsBound) {
+  // Each directory holds four files and a directory: eleven levels of five names are more than fifty.
+  int left = 0;
+  auto answer = [&](Type type, std::uint32_t id) {
+    if (type == Type::opendir) {
+      left = 2;
+      return Liar::packet(Type::handle, id, Liar::text("h"));
+    }
+    if (type == Type::readdir && left > 0) return --left == 1 ? Liar::names(id, 4, "f", S_IFREG) : Liar::names(id, 1, "d", S_IFDIR);
+    return Liar::status(id, type == Type::readdir ? Code::end_of_file : Code::ok);
+  };
+  talk_to_liar(answer, [](Client& c) -> Task<> {
+    auto removed = co_await c.remove_tree("/x", 50);
+    EXPECT_FALSE(removed);
+  });
 }
 
 }  // namespace

@@ -6,9 +6,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <thread>
 
+#include "base/text.h"
 #include "drivers/compute/oci/core.h"
 #include "drivers/compute/oci/rootfs.h"
 #include "io/fd.h"
@@ -39,7 +41,7 @@ std::string host_name_of(pid_t pid) {
 
 GuestStats::Interface describe(const io::Link& link, const std::vector<io::LinkAddress>& addresses, const std::vector<Nic>& nics) {
   GuestStats::Interface out;
-  out.name = link.name;
+  out.name = printable_text(link.name, 64);  // the guest's choice, of nearly any bytes
   out.mac = link.mac;
   out.mtu = link.mtu;
   out.state = link.up ? "up" : "down";
@@ -89,8 +91,13 @@ Result<GuestStats> collect(const io::Cgroup& group, const Remembered& remembered
     auto addresses = netlink->addresses();
     constexpr std::size_t most = 256;  // a guest may make any number of interfaces
     if (links)
-      for (std::size_t i = 0; i < links->size() && i < most; ++i)
-        stats.interfaces.push_back(describe((*links)[i], addresses.value_or(std::vector<io::LinkAddress>{}), remembered.nics));
+      for (std::size_t i = 0; i < links->size() && i < most; ++i) {
+        auto one = describe((*links)[i], addresses.value_or(std::vector<io::LinkAddress>{}), remembered.nics);
+        // A name is a key where states are shown.
+        const bool again = std::any_of(stats.interfaces.begin(), stats.interfaces.end(),
+                                       [&](const auto& other) { return other.name == one.name; });
+        if (!again) stats.interfaces.push_back(std::move(one));
+      }
   }
   auto os = read_os_release(remembered.rootfs);
   stats.os_name = os.name;
