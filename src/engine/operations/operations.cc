@@ -52,6 +52,7 @@ struct Operations::State : std::enable_shared_from_this<Operations::State> {
   bool reaping = false;
   bool stopping = false;
   std::size_t live = 0;
+  std::map<std::string, std::size_t, std::less<>> of_tenants;  ///< the live ones of each that is not an administrator
   std::uint64_t next_sequence = 1;
   std::map<std::string, std::shared_ptr<Claim::Held>, std::less<>> claims;
   Notification claims_changed;
@@ -85,6 +86,8 @@ void Operations::State::finish(Operation& op, Result<> result) {
   op.publish();
   s.finished.notify();
   --live;
+  if (const auto mine = of_tenants.find(s.spec.caller.username); !s.spec.caller.admin && mine != of_tenants.end())
+    if (--mine->second == 0) of_tenants.erase(mine);
   record(op);
   keep_finished(op, limits.retention);
 }
@@ -164,6 +167,15 @@ Result<OperationPtr> Operations::start(OperationSpec spec, Body body) {
   if (s.live >= s.limits.live) {
     auto error = Error(ErrorKind::unavailable, "too many operations at once").with_hint("wait for some to end and try again");
     return fail(std::move(error));
+  }
+  if (!spec.caller.admin) {
+    // Nobody takes all the room: the others' guests must still be stopped.
+    auto& mine = s.of_tenants[spec.caller.username];
+    if (mine >= s.limits.of_one) {
+      auto error = Error(ErrorKind::unavailable, "this client has too many operations at once");
+      return fail(std::move(error).with_hint("wait for some to end and try again"));
+    }
+    ++mine;
   }
   auto op =
       OperationPtr(new Operation(std::make_unique<Operation::State>(s.executor, s.events, s.clock, s.limits.secret_lifetime)));

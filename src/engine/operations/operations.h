@@ -126,6 +126,7 @@ class Operations {
  public:
   struct Limits {
     std::size_t live = 20'000;             ///< at once; more is `unavailable`
+    std::size_t of_one = 2'000;            ///< the part of these that one caller without the server's own rights may have
     std::size_t finished = 1'000;          ///< remembered at once
     Milliseconds retention{5'000};         ///< a finished operation is shown so long
     Milliseconds secret_lifetime{30'000};  ///< of a channel's secret that nobody has used

@@ -182,6 +182,25 @@ TEST_F(OperationsTest, LimitsHold) {
   run(test());
 }
 
+TEST_F(OperationsTest, OneTenantDoesNotTakeAllTheRoom) {
+  limits.of_one = 3;
+  auto of = [](std::string who, bool admin) {
+    auto s = spec();
+    s.caller = {.username = std::move(who), .protocol = "tls", .address = "", .admin = admin, .fingerprint = ""};
+    return s;
+  };
+  const auto nothing = [](Operation&) -> Task<Result<>> { co_return Result<>(); };
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(ops().start(of("mallory", false), nothing));
+  auto refused = ops().start(of("mallory", false), nothing);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind(), ErrorKind::unavailable);
+  EXPECT_TRUE(ops().start(of("victim", false), nothing));
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(ops().start(of("root", true), nothing));
+  run();
+  EXPECT_TRUE(ops().start(of("mallory", false), nothing)) << "what has ended counts no more";
+  run();
+}
+
 TEST_F(OperationsTest, StopCancelsAndWaits) {
   bool undone = false;
   auto op = *ops().start(spec(), [&](Operation&) -> Task<Result<>> {
