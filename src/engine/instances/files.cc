@@ -2,6 +2,8 @@
 // that does not run is attached for the moment in which the serving process takes a mount of its own.
 #include <fmt/format.h>
 
+#include <iterator>
+
 #include "base/random.h"
 #include "engine/instances/impl.h"
 #include "engine/pools/service.h"
@@ -9,16 +11,21 @@
 namespace virga::engine {
 namespace {
 
-/// A session that its instance may end, whoever holds it.
+/// Each session is a process on the host, or a program in the guest that may answer what it likes: an instance has so many at once.
+constexpr std::size_t most_readers = 32;
+
+/// A session that its instance may end, whoever holds it; counted as long as it lives.
 class EndableStream final : public ByteStream {
  public:
-  explicit EndableStream(std::shared_ptr<ByteStream> stream) : stream_(std::move(stream)) {}
+  EndableStream(std::shared_ptr<ByteStream> stream, std::shared_ptr<int> counted)
+      : stream_(std::move(stream)), counted_(std::move(counted)) {}
   Task<Result<std::string>> read() override { return stream_->read(); }
   Task<Result<>> write(std::string bytes) override { return stream_->write(std::move(bytes)); }
   void abort() noexcept override { stream_->abort(); }
 
  private:
   std::shared_ptr<ByteStream> stream_;
+  std::shared_ptr<int> counted_;
 };
 
 bool lives(InstanceStatus status) {
@@ -68,6 +75,24 @@ Task<Result<std::shared_ptr<ByteStream>>> Instances::Impl::open_stopped(Ptr inst
   co_return stream;
 }
 
+/// Counted from the request on: what is being opened costs as much as what is open. Errors: busy.
+Result<std::shared_ptr<int>> Instances::Impl::admit_file_reader(const Instance& instance) {
+  if (file_readers.size() > 1024) std::erase_if(file_readers, [](const auto& entry) { return entry.second.expired(); });
+  auto [from, to] = file_readers.equal_range(instance.uuid);
+  std::size_t open = 0;
+  while (from != to) {
+    const bool gone = from->second.expired();
+    open += gone ? 0 : 1;
+    from = gone ? file_readers.erase(from) : std::next(from);
+  }
+  if (open >= most_readers)
+    return fail(Error(ErrorKind::busy, fmt::format("{} clients are at the files of instance '{}' already", open, instance.name))
+                    .with_hint("wait for some to end and try again"));
+  auto counted = std::make_shared<int>();
+  file_readers.emplace(instance.uuid, counted);
+  return counted;
+}
+
 void Instances::Impl::end_file_sessions(const std::string& uuid) {
   const auto [from, to] = file_sessions.equal_range(uuid);
   for (auto it = from; it != to; ++it)
@@ -80,6 +105,7 @@ Task<Result<std::unique_ptr<ByteStream>>> Instances::open_files(std::string proj
   VIRGA_CO_TRY(auto instance, self->get(project, name));
   if (self->driver(instance->type).files() == nullptr)
     co_return fail(ErrorKind::unsupported, fmt::format("the files of instance '{}' cannot be reached", name));
+  VIRGA_CO_TRY(auto counted, self->admit_file_reader(*instance));
   if (!lives(instance->status)) {
     // Whoever changes the instance now decides what its root is: wait, and look again.
     auto claim =
@@ -90,10 +116,11 @@ Task<Result<std::unique_ptr<ByteStream>>> Instances::open_files(std::string proj
       if (instance->status == InstanceStatus::error)
         co_return fail(ErrorKind::unavailable, fmt::format("instance '{}' is in an error state", name));
       VIRGA_CO_TRY(auto stream, co_await self->open_stopped(instance));
-      co_return std::make_unique<EndableStream>(std::move(stream));
+      co_return std::make_unique<EndableStream>(std::move(stream), std::move(counted));
     }
   }
-  co_return co_await self->driver(instance->type).files()->open_files(instance->uuid);
+  VIRGA_CO_TRY(std::shared_ptr<ByteStream> stream, co_await self->driver(instance->type).files()->open_files(instance->uuid));
+  co_return std::make_unique<EndableStream>(std::move(stream), std::move(counted));
 }
 
 void Instances::file_event(const Caller& caller, const Instance& instance, const std::string& action, const std::string& path) {

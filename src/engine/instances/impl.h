@@ -61,6 +61,7 @@ struct Instances::Impl {
   IdRanges ids;
   std::unordered_map<std::string, WallTime> started_at;  // by uuid
   std::unordered_map<std::string, Bytes> disk_used;      // by uuid, as last asked for
+  std::set<std::string> measuring;                       // uuids of those whose disk use is being counted
   std::int64_t next_revision = 1;
   std::uint64_t generation = 0;                                // counts changes of `all`
   std::set<std::string> unadopted;                             // uuids of guests that may run, but did not answer
@@ -70,7 +71,9 @@ struct Instances::Impl {
   std::function<void(const Instance&, const std::string&)> on_autostart;
   bool resumed = false;                                                           // events of guests count from here on
   std::unordered_multimap<std::string, std::weak_ptr<ByteStream>> file_sessions;  // by uuid: of guests that do not run
+  std::unordered_multimap<std::string, std::weak_ptr<int>> file_readers;          // by uuid: one for each session, running or not
   bool stopping = false;
+  std::unique_ptr<BlockingPool> rendering;  // of templates: made when the first instance has some
 
   // --- memory (load.cc)
   Result<Ptr> get(const std::string& project, const std::string& name) const;
@@ -154,6 +157,7 @@ struct Instances::Impl {
   // --- files (files.cc)
   Task<Result<std::shared_ptr<ByteStream>>> open_stopped(Ptr instance);
   void end_file_sessions(const std::string& uuid);
+  Result<std::shared_ptr<int>> admit_file_reader(const Instance& instance);
 
   // --- consoles (console.cc)
   std::unordered_multimap<std::string, std::string> consoles;  // operations of open consoles, by uuid

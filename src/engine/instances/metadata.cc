@@ -33,8 +33,7 @@ Task<Result<>> Instances::Impl::remember_metadata(const Instance& instance, Tran
   InstanceMetadata metadata;
   VIRGA_CO_TRY(metadata.files, images->templates(instance.image));
   if (metadata.files.empty()) co_return Result<>{};
-  if (metadata.files.size() > max_templates)
-    co_return fail(ErrorKind::invalid, fmt::format("the image has more than {} templates", max_templates));
+  if (auto fit = check_template_files(metadata.files); !fit) co_return fail(std::move(fit).error().wrap("the image"));
   VIRGA_CO_TRY(metadata.image, co_await parts.images.metadata_of(instance.image));
   t.put(metadata_key(instance.uuid), json::serialize(encode(metadata)));
   co_return Result<>{};
@@ -118,9 +117,8 @@ Task<Result<>> Instances::write_template(Caller caller, std::string project, std
   if (text.size() > max_template_size) co_return invalid("body", "a template is at most 1 MiB");
   VIRGA_CO_TRY(auto kept, co_await keep_of(*impl_, instance));
   const bool is_new = kept.metadata.files.count(file) == 0;
-  if (is_new && kept.metadata.files.size() >= max_templates)
-    co_return invalid("path", fmt::format("an instance has at most {} templates", max_templates));
   kept.metadata.files[file] = std::move(text);
+  VIRGA_CO_CHECK(check_template_files(kept.metadata.files));
   VIRGA_CO_CHECK(co_await store_kept(*impl_, instance, std::move(kept)));
   impl_->lifecycle(is_new ? "instance-metadata-template-created" : "instance-metadata-template-updated", *instance, caller,
                    {{"path", file}});

@@ -105,6 +105,17 @@ Result<> check_template_name(const std::string& name) {
   return check_text("path", name, 255);
 }
 
+Result<> check_template_files(const std::map<std::string, std::string>& files) {
+  if (files.size() > max_templates) return invalid("path", fmt::format("an instance has at most {} templates", max_templates));
+  std::size_t sum = 0;
+  for (const auto& [name, text] : files) {
+    if (text.size() > max_template_size) return invalid("path", "a template is at most 1 MiB");
+    sum += text.size();
+  }
+  if (sum > max_templates_size) return invalid("path", "the templates of an instance are together at most 4 MiB");
+  return {};
+}
+
 Result<TemplatePermissions> permissions_of(const image::Template& t) {
   TemplatePermissions out;
   VIRGA_TRY(out.uid, number("uid", t.uid, 10, 0xfffffffe));

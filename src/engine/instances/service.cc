@@ -228,8 +228,12 @@ Task<Result<InstanceState>> Instances::state(std::string project, std::string na
   }
   if (auto started = impl_->started_at.find(instance->uuid); started != impl_->started_at.end()) out.started_at = started->second;
   if (auto root = root_disk(instance->expanded_devices)) out.root_device = root->first;
-  if (auto storage = impl_->storage_of(*instance)) {
+  if (auto known = impl_->disk_used.find(instance->uuid); known != impl_->disk_used.end()) out.disk_used = known->second;
+  // One count of a root at a time: the guest decides how many files there are, and whoever may ask, how often.
+  auto storage = impl_->storage_of(*instance);
+  if (storage && impl_->measuring.insert(instance->uuid).second) {
     auto usage = co_await (*storage)->usage(volume_id(*instance));
+    impl_->measuring.erase(instance->uuid);
     if (usage) out.disk_used = usage->used;
     // It may have been deleted meanwhile.
     if (usage && impl_->by_uuid.contains(instance->uuid)) impl_->disk_used[instance->uuid] = usage->used;

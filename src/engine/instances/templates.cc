@@ -60,6 +60,20 @@ Result<compute::NewFile> render_one(const InstanceMetadata& metadata, const std:
   return file;
 }
 
+Result<std::vector<compute::NewFile>> render_all(const Instance& instance, const std::vector<std::string>& triggers,
+                                                 const InstanceMetadata& metadata) {
+  std::vector<compute::NewFile> files;
+  for (const auto& now : triggers) {
+    auto context = context_of(instance, now);
+    for (const auto& [path, one] : metadata.image.templates) {
+      if (std::find(one.when.begin(), one.when.end(), now) == one.when.end()) continue;
+      VIRGA_TRY(auto file, render_one(metadata, path, one, context));
+      files.push_back(std::move(file));
+    }
+  }
+  return files;
+}
+
 }  // namespace
 
 Task<Result<>> Instances::Impl::apply_templates(Ptr instance, std::string trigger, std::string root) {
@@ -70,15 +84,10 @@ Task<Result<>> Instances::Impl::apply_templates(Ptr instance, std::string trigge
   std::vector<std::string> triggers;
   if (!trigger.empty()) triggers.push_back(trigger);
   triggers.emplace_back("start");
-  std::vector<compute::NewFile> files;
-  for (const auto& now : triggers) {
-    auto context = context_of(*instance, now);
-    for (const auto& [path, one] : metadata.image.templates) {
-      if (std::find(one.when.begin(), one.when.end(), now) == one.when.end()) continue;
-      VIRGA_CO_TRY(auto file, render_one(metadata, path, one, context));
-      files.push_back(std::move(file));
-    }
-  }
+  // Not on the event loop: however little each step takes, an image brings the templates and there may be many.
+  auto work = [&] { return render_all(*instance, triggers, metadata); };
+  if (!rendering) rendering = std::make_unique<BlockingPool>("templates", 2);
+  VIRGA_CO_TRY(auto files, co_await rendering->run(work));
   if (files.empty()) co_return Result<>{};
   auto* ops = driver(instance->type).files();
   if (ops == nullptr) co_return fail(ErrorKind::unsupported, "templates cannot be written into this kind of instance");

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
+#include <string_view>
 
 #include "base/units.h"
 
@@ -54,10 +56,25 @@ Result<bool> holds(const Value& a, std::string_view sign, const Value& b) {
   return sign == "<" ? order < 0 : sign == ">" ? order > 0 : sign == "<=" ? order <= 0 : order >= 0;
 }
 
+/// In time linear in both, which std::string's find is not: whoever writes a template chooses both.
+std::size_t find_text(std::string_view in, std::string_view what, std::size_t from = 0) {
+  if (from > in.size()) return std::string_view::npos;
+  if (what.empty()) return from;
+  const auto* at = static_cast<const char*>(::memmem(in.data() + from, in.size() - from, what.data(), what.size()));
+  return at == nullptr ? std::string_view::npos : static_cast<std::size_t>(at - in.data());
+}
+
 bool contains(const Value& in, const Value& what) {
   if (auto* list = in.list()) return std::find(list->begin(), list->end(), what) != list->end();
   if (auto* map = in.map()) return map->contains(what.text());
-  return in.get<std::string>() != nullptr && in.text().find(what.text()) != std::string::npos;
+  const auto* text = in.get<std::string>();
+  return text != nullptr && find_text(*text, what.text()) != std::string_view::npos;
+}
+
+/// What handling a value once costs, by its length.
+std::size_t cost_of(const Value& value) {
+  if (auto* text = value.get<std::string>()) return text->size() / 64;
+  return value.list() != nullptr ? value.list()->size() : 0;
 }
 
 }  // namespace
@@ -67,6 +84,7 @@ Result<Value> Expression::comparison() {
   if (keyword("in")) {
     ++at_;
     VIRGA_TRY(auto in, filtered());
+    VIRGA_CHECK(budget_.step(cost_of(in) + cost_of(value)));
     return Value(contains(in, value));
   }
   if (word().kind != Word::Kind::sign) return value;
@@ -74,6 +92,7 @@ Result<Value> Expression::comparison() {
   if (s != "==" && s != "!=" && s != "<>" && s != "<" && s != ">" && s != "<=" && s != ">=") return value;
   ++at_;
   VIRGA_TRY(auto other, filtered());
+  VIRGA_CHECK(budget_.step(cost_of(value) + cost_of(other)));
   auto result = holds(value, s, other);
   if (!result) return error("these two cannot be compared");
   return Value(*result);
@@ -119,8 +138,14 @@ Result<Value> Expression::filter(const Value& value, const std::string& name, co
   if (name == "integer") return Value(parse_integer(text, INT64_MIN, INT64_MAX).value_or(0));
   if (name == "cut") {
     const auto what = argument.text();
-    for (std::size_t at = 0; !what.empty() && (at = text.find(what, at)) != std::string::npos;) text.erase(at, what.size());
-    return Value(std::move(text));
+    std::string out;
+    for (std::size_t at = 0; at <= text.size();) {
+      const auto found = what.empty() ? std::string::npos : find_text(text, what, at);
+      const auto end = std::min(found, text.size());
+      out.append(text, at, end - at);
+      at = found == std::string::npos ? text.size() + 1 : end + what.size();
+    }
+    return Value(std::move(out));
   }
   if (name == "join") {
     std::string out;
@@ -137,7 +162,7 @@ Result<Value> Expression::filter(const Value& value, const std::string& name, co
     if (by.empty()) return error("'split' needs a text to split at");
     for (std::size_t at = 0;;) {
       VIRGA_CHECK(budget_.step());
-      const auto end = text.find(by, at);
+      const auto end = find_text(text, by, at);
       out.push_back(text.substr(at, end == std::string::npos ? end : end - at));
       if (end == std::string::npos) break;
       at = end + by.size();
@@ -158,6 +183,7 @@ Result<Value> Expression::primary() {
   switch (w.kind) {
     case Word::Kind::text:
       ++at_;
+      VIRGA_CHECK(budget_.step(w.value.size() / 64));
       return Value(w.value);
     case Word::Kind::number:
       ++at_;
@@ -216,7 +242,7 @@ Result<Value> Expression::variable(const std::string& name) {
     }
     value = std::move(next);
   }
-  if (auto* text = value.get<std::string>()) VIRGA_CHECK(budget_.step(text->size() / 64));
+  VIRGA_CHECK(budget_.step(cost_of(value)));
   return value;
 }
 
@@ -238,7 +264,9 @@ Result<Value> Expression::call(const std::string& name) {
     }
   }
   ++at_;
-  return function->second(arguments);
+  auto value = function->second(arguments);
+  VIRGA_CHECK(budget_.step(cost_of(value)));
+  return value;
 }
 
 }  // namespace virga::engine::templates

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
+
 namespace virga::engine::templates {
 namespace {
 
@@ -80,6 +82,30 @@ TEST(Templates, CapsHold) {
   for (int i = 0; i < 90'000; ++i) nots += "not ";
   EXPECT_FALSE(render(nots + "1 }}", c));
   EXPECT_FALSE(render(std::string(2u << 20, 'x'), c));
+}
+
+/// S17: a step takes a bounded time, however long the texts are that it works on.
+TEST(Templates, StepsAreShort) {
+  Context c = context();
+  const std::string few(30'000, 'a'), many(60'000, 'a');
+  c.functions["few"] = [&](const List&) { return Value(few + "b"); };
+  c.functions["many"] = [&](const List&) { return Value(many); };
+  c.variables["many"] = many;
+  auto seconds_for = [&](const std::string& source) {
+    const auto began = std::chrono::steady_clock::now();
+    (void)render(source, c);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
+  std::string searches;
+  for (int i = 0; i < 5'000; ++i) searches += "{% if few() in many() %}{% endif %}";
+  EXPECT_LT(seconds_for(searches), 3);
+  const std::string long_one(300'000, 'a');
+  EXPECT_LT(seconds_for("{% if \"" + long_one + "b\" in \"" + long_one + long_one + "\" %}{% endif %}"), 3);
+  std::string cuts;
+  for (int i = 0; i < 5'000; ++i) cuts += R"({{ many|cut:"a" }})";
+  EXPECT_LT(seconds_for(cuts), 3);
+  EXPECT_EQ(render(R"({{ "banana"|cut:"an" }}{{ "banana"|cut:"" }}{{ "banana"|cut:"x" }}{{ "an"|cut:"an" }})", c).value_or("?"),
+            "babananabanana");
 }
 
 }  // namespace

@@ -143,8 +143,13 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
     VIRGA_TRY(const auto image, path(fingerprint));
     const auto directory = image + "/templates";
     std::map<std::string, std::string> out;
+    Bytes room = Bytes(8) << 20;  // an image that an earlier version took in may have more
     for (const auto& name : io::list_directory(directory).value_or(std::vector<std::string>())) {
-      VIRGA_TRY(out[name], io::read_file(directory + "/" + name, 1u << 20));
+      VIRGA_TRY(auto text, io::read_file(directory + "/" + name, 1u << 20));
+      if (text.size() > room)
+        return fail(ErrorKind::invalid, fmt::format("the templates of image '{}' are too large", fingerprint));
+      room -= text.size();
+      out[name] = std::move(text);
     }
     return out;
   }

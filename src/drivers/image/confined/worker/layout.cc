@@ -22,7 +22,8 @@ using io::UniqueFd;
 
 constexpr Bytes max_metadata = 1u << 20;
 constexpr Bytes max_template = 1u << 20;
-constexpr std::size_t max_templates = 1000;
+constexpr std::size_t max_templates = 64;             // an instance keeps them in one document
+constexpr Bytes max_templates_size = Bytes(4) << 20;  // together
 constexpr Bytes max_kernel = Bytes(64) << 20;
 constexpr Bytes max_initrd = Bytes(512) << 20;
 constexpr Bytes max_cmdline = 2048;
@@ -196,6 +197,7 @@ class ImageParts {
     if (!templates_.insert(name).second) return refuse(node.path, "the name appears twice");
     if (templates_.size() > max_templates) return fail(ErrorKind::invalid, "the image has too many templates");
     if (node.size > max_template) return refuse(node.path, "a template is too large");
+    if ((templates_size_ += node.size) > max_templates_size) return fail(ErrorKind::invalid, "the image's templates are too large");
     if (job_.into_fd >= 0 && !templates_fd_) {
       if (::mkdirat(job_.into_fd, "templates", 0700) != 0) return fail_errno(errno, "make 'templates'");
       templates_fd_.reset(::openat(job_.into_fd, "templates", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -262,6 +264,7 @@ class ImageParts {
   std::unique_ptr<Tree> tree_;
   UniqueFd root_, templates_fd_;
   bool disk_ = false;
+  Bytes templates_size_ = 0;
   std::set<std::string> tops_, templates_, boot_;
 };
 
