@@ -80,8 +80,8 @@ Result<Filter> Filter::parse(std::string_view text) {
   return filter;
 }
 
-Result<bool> Filter::holds(const Clause& clause, const json::value& value) {
-  auto text_holds = [&](std::string_view text) { return clause.regex ? clause.regex->search(text) : text == clause.value; };
+Result<bool> Filter::holds(const Clause& clause, const json::value& value) const {
+  auto text_holds = [&](std::string_view text) { return clause.regex ? clause.regex->search(text, work_) : text == clause.value; };
   if (value.is_string()) return text_holds(value.get_string());
   if (value.is_bool()) {
     if (clause.value != "true" && clause.value != "false")
@@ -101,6 +101,7 @@ Result<bool> Filter::matches(const Lookup& lookup) const {
   for (const auto& clause : clauses_) {
     VIRGA_TRY(auto value, lookup(clause.field));
     VIRGA_TRY(bool one, holds(clause, value));
+    if (work_ == 0) return invalid("filter", "filter: it takes too long to match; use simpler patterns");
     if (!clause.equal) one = !one;
     if (clause.negated) one = !one;
     result = clause.either ? result || one : result && one;

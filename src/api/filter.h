@@ -22,7 +22,7 @@ class Filter {
   /// An empty text matches everything. Errors: invalid.
   static Result<Filter> parse(std::string_view text);
   bool empty() const noexcept { return clauses_.empty(); }
-  /// Errors: invalid (no such field, or the value does not fit the field's type).
+  /// Errors: invalid (no such field, the value does not fit the field's type, or it takes too long).
   Result<bool> matches(const Lookup& lookup) const;
   Result<bool> matches(const json::object& object) const;
 
@@ -35,8 +35,11 @@ class Filter {
     std::string value;
     std::optional<Regex> regex;
   };
-  static Result<bool> holds(const Clause& clause, const json::value& value);
+  Result<bool> holds(const Clause& clause, const json::value& value) const;
   std::vector<Clause> clauses_;
+  /// What matching may cost for one request, all objects together: linear time is still long where a stranger brings pattern and
+  /// text.
+  mutable std::size_t work_ = 20'000'000;
 };
 
 /// "config.limits.cpu" in {"config": {"limits.cpu": "2"}}: keys may hold dots.

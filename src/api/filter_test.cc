@@ -1,5 +1,6 @@
 #include "api/filter.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -53,7 +54,8 @@ TEST(Filter, RefusesWhatIsMalformed) {
 bool search(std::string_view pattern, std::string_view text) {
   auto regex = Regex::parse(pattern);
   EXPECT_TRUE(regex) << pattern;
-  return regex && regex->search(text);
+  std::size_t work = 100'000'000;
+  return regex && regex->search(text, work);
 }
 
 TEST(Regex, Syntax) {
@@ -87,6 +89,22 @@ TEST(Regex, HostilePatternsStayLinear) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_FALSE(search("^(a|a)*(a|a)*(a|a)*(a*)*(a*)*b$", std::string(20'000, 'a')));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
+TEST(Filter, AllClausesAndObjectsShareABound) {
+  const auto began = std::chrono::steady_clock::now();
+  for (const auto* pattern : {"(.?.?.?){250}", "((a|b|c){200}|d)*x", "(|||||||||||||||||||||||||||||||||||){50}x"}) {
+    std::string text = fmt::format("config.user.x eq {}", pattern);
+    for (int i = 0; i < 40; ++i) text += fmt::format(" or config.user.x eq {}", pattern);
+    auto filter = Filter::parse(text);
+    ASSERT_TRUE(filter) << filter.error().text();
+    const json::object object{{"config", json::object{{"user.x", std::string(65'536, 'a')}}}};
+    Result<bool> answer = false;
+    for (int i = 0; i < 100 && answer; ++i) answer = filter->matches(object);
+    ASSERT_FALSE(answer) << pattern;
+    EXPECT_EQ(answer.error().kind(), ErrorKind::invalid);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(30));
 }
 
 }  // namespace

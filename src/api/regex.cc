@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace virga::api {
 namespace {
@@ -246,16 +247,18 @@ Result<Regex> Regex::parse(std::string_view pattern) {
   return RegexParser(pattern).run();
 }
 
-bool Regex::search(std::string_view text) const {
+bool Regex::search(std::string_view text, std::size_t& work) const {
   std::vector<std::uint32_t> now, next, stack;
   std::vector<std::size_t> mark(program_.size(), 0);
   bool matched = false;
+  std::size_t visited = 0;
   // Follows everything that consumes no character; each instruction once a position.
   auto enter = [&](std::vector<std::uint32_t>& into, std::uint32_t start, std::size_t position) {
     stack.push_back(start);
     while (!stack.empty()) {
       const auto at = stack.back();
       stack.pop_back();
+      ++visited;
       if (mark[at] == position + 1) continue;
       mark[at] = position + 1;
       const auto& i = program_[at];
@@ -283,6 +286,12 @@ bool Regex::search(std::string_view text) const {
     }
   };
   for (std::size_t position = 0;; ++position) {
+    const auto cost = std::exchange(visited, 0) + now.size() + 1;
+    if (work <= cost) {
+      work = 0;
+      return false;
+    }
+    work -= cost;
     enter(now, 0, position);
     if (matched || position == text.size()) return matched;
     next.clear();

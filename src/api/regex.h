@@ -16,8 +16,8 @@ class Regex {
  public:
   /// Errors: invalid (syntax, or a pattern that grows too large).
   static Result<Regex> parse(std::string_view pattern);
-  /// Whether it matches somewhere in the text.
-  bool search(std::string_view text) const;
+  /// Whether it matches somewhere in the text. Each step takes from `work`; where nothing is left, it is 0 and the answer is no.
+  bool search(std::string_view text, std::size_t& work) const;
 
  private:
   friend class RegexParser;
