@@ -152,6 +152,17 @@ Result<> check_device(const std::string& name, const Config& device, std::span<c
   return {};
 }
 
+/// Of one object, however many requests it was put together by: it is held in memory and written whole with each change.
+constexpr std::size_t max_config = 1u << 20;
+constexpr std::size_t max_devices = 64;
+constexpr std::size_t max_nics = 16;  // each takes an address of a network that others share
+
+std::size_t size_of(const Config& config) {
+  std::size_t sum = 0;
+  for (const auto& [key, value] : config) sum += key.size() + value.size();
+  return sum;
+}
+
 }  // namespace
 
 std::string_view to_string(InstanceType type) noexcept {
@@ -177,6 +188,8 @@ const KeyRule* find_instance_key(std::string_view key) {
 }
 
 Result<> check_config(const Config& config, std::optional<InstanceType> type, bool internal) {
+  if (size_of(config) > max_config)
+    return invalid("config", fmt::format("the configuration is longer than {} bytes together", max_config));
   for (const auto& [key, value] : config) {
     const auto field = "config." + key.substr(0, 100);
     const auto* rule = find_instance_key(key);
@@ -209,6 +222,15 @@ Result<> check_config(const Config& config, std::optional<InstanceType> type, bo
 }
 
 Result<> check_devices(const Devices& devices, std::optional<InstanceType>) {
+  if (devices.size() > max_devices) return invalid("devices", fmt::format("there are more than {} devices", max_devices));
+  std::size_t size = 0, nics = 0;
+  for (const auto& [name, device] : devices) {
+    size += name.size() + size_of(device);
+    const auto type = device.find("type");
+    nics += type != device.end() && type->second == "nic" ? 1 : 0;
+  }
+  if (size > max_config) return invalid("devices", fmt::format("the devices are longer than {} bytes together", max_config));
+  if (nics > max_nics) return invalid("devices", fmt::format("there are more than {} NICs", max_nics));
   for (const auto& [name, device] : devices) {
     VIRGA_CHECK(check_device_name(name));
     auto type = device.find("type");

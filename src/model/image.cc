@@ -103,9 +103,12 @@ Result<ImageAlias> decode_image_alias(const json::object& document) {
 }
 
 Result<> check(const Image& i) {
-  constexpr std::size_t max_properties = 1000, max_key = 255, max_value = 64u << 10, max_profiles = 100;
+  constexpr std::size_t max_properties = 1000, max_key = 255, max_value = 64u << 10, max_all = 512u << 10, max_profiles = 100;
   if (i.properties.size() > max_properties) return invalid("properties", fmt::format("more than {} properties", max_properties));
+  std::size_t all = 0;
   for (const auto& [key, value] : i.properties) {
+    all += key.size() + value.size();
+    if (all > max_all) return invalid("properties", fmt::format("the properties are longer than {} bytes together", max_all));
     if (key.empty() || key.size() > max_key || has_control(key) || key.find('\n') != std::string::npos)
       return invalid("properties", "a property's name must be 1 to 255 characters of text");
     if (value.size() > max_value || has_control(value))

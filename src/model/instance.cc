@@ -150,6 +150,8 @@ Result<> check(const Instance& i) {
   if (i.architecture != "x86_64")
     return fail(Error(ErrorKind::unsupported, fmt::format("architecture '{}' is not this host's, x86_64", i.architecture))
                     .with_field("architecture"));
+  constexpr std::size_t max_profiles = 100;
+  if (i.profiles.size() > max_profiles) return invalid("profiles", fmt::format("more than {} profiles", max_profiles));
   VIRGA_CHECK(check_config(i.config, i.type, true));
   VIRGA_CHECK(check_config(i.expanded_config, i.type, true));
   VIRGA_CHECK(check_devices(i.devices, i.type));

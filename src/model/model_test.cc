@@ -44,6 +44,23 @@ TEST(Devices, AreCheckedByTypeAndOption) {
   EXPECT_TRUE(check_devices({{"eth0", {{"type", "none"}}}}, std::nullopt));
 }
 
+TEST(Config, IsBoundedHoweverManyRequestsItWasPutTogetherBy) {
+  Config config;
+  for (int i = 0; i < 15; ++i) config[fmt::format("user.{}", i)] = std::string(65'536, 'x');
+  EXPECT_TRUE(check_config(config, InstanceType::container, false));
+  for (int i = 15; i < 17; ++i) config[fmt::format("user.{}", i)] = std::string(65'536, 'x');
+  auto refused = check_config(config, InstanceType::container, false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().field(), "config");
+  Devices many, nics;
+  for (int i = 0; i < 65; ++i) many[fmt::format("d{}", i)] = {{"type", "none"}};
+  EXPECT_FALSE(check_devices(many, std::nullopt));
+  for (int i = 0; i < 17; ++i) nics[fmt::format("eth{}", i)] = {{"type", "nic"}, {"network", "n"}};
+  EXPECT_FALSE(check_devices(nics, std::nullopt));
+  nics.erase("eth16");
+  EXPECT_TRUE(check_devices(nics, std::nullopt));
+}
+
 TEST(Expansion, LaterProfilesWinAndNoneTakesAway) {
   auto a = std::make_shared<Profile>(), b = std::make_shared<Profile>();
   a->config = {{"limits.cpu", "1"}, {"user.a", "a"}};
