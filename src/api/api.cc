@@ -146,6 +146,7 @@ struct Api::Impl {
     if (auto ok = check_same_site(request); !ok && !allowed_origin) co_return closing(refusal(ok.error()));
     auto identity = identify(request, services.certificates, services.about.socket_is_shared);
     if (!identity) co_return closing(refusal(identity.error()));
+    request.vouched_by = identity->caller.fingerprint;
 
     Context context{
         .request = request, .services = services, .shared = shared, .identity = std::move(*identity), .params = {}, .body = {}};

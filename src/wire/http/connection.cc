@@ -62,6 +62,7 @@ class Connection {
     request.trailing_slash = false;
     request.slash_in_segment = false;
     request.cancel_on_hangup = false;
+    request.vouched_by.clear();
     request.peer = &state_.peer;
     request.body = &body_;
     Framing framing;

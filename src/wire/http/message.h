@@ -106,6 +106,9 @@ struct Request {
   bool websocket = false;  ///< the client asks for a well-formed upgrade to WebSocket
   /// Set by a handler that waits for long: it is then cancelled within about a second after the client went away.
   bool cancel_on_hangup = false;
+  /// Set by the handler: the fingerprint of a certificate that stands behind this request though the connection did not show it.
+  /// Server::close_certificate() ends what the request became (a WebSocket) along with the certificate's own connections.
+  std::string vouched_by;
 };
 
 struct FileBody {

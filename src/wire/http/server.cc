@@ -295,7 +295,9 @@ Task<> Server::stop(Milliseconds grace) {
 void Server::close_certificate(std::string_view fingerprint) noexcept {
   for (auto& entry : state_->entries) {
     auto connection = entry.connection.lock();
-    if (!connection || !connection->peer.certificate || connection->peer.certificate->fingerprint != fingerprint) continue;
+    if (!connection) continue;
+    const auto& shown = connection->peer.certificate;
+    if ((!shown || shown->fingerprint != fingerprint) && connection->request.vouched_by != fingerprint) continue;
     // A client that takes its own certificate away still gets the answer.
     connection->last = true;
     if (!connection->in_handler) entry.transport->abort();
