@@ -14,8 +14,23 @@ constexpr std::size_t step = 256u << 10;
 /// Anything that bytes are read from: the body, or a part of it.
 using Source = std::function<Task<Result<std::size_t>>(std::span<char>)>;
 
+/// Asked again after each so many bytes, before the next are written.
+constexpr std::size_t room_step = 16u << 20;
+
+/// What all parts of an upload have brought so far, held against what the project may still have.
+struct Room {
+  Context& context;
+  std::size_t have = 0, asked = 0;
+  Result<> take(std::size_t more) {
+    have += more;
+    if (have < asked + room_step) return {};
+    asked = have;
+    return context.services.images.check_room(context.project, have);
+  }
+};
+
 /// The sender is read only as fast as the disk takes it.
-Task<Result<>> save(const Source& source, std::string path, BlockingPool& files) {
+Task<Result<>> save(const Source& source, std::string path, BlockingPool& files, Room& room) {
   VIRGA_CO_TRY(auto file, http::FileWriter::create(path));
   std::string buffer(step, '\0');
   while (true) {
@@ -26,6 +41,7 @@ Task<Result<>> save(const Source& source, std::string path, BlockingPool& files)
       end = n == 0;
       have += n;
     }
+    VIRGA_CO_CHECK(room.take(have));
     if (have != 0) {
       auto write = [&]() -> Result<> { return file.write(std::string_view(buffer).substr(0, have)); };
       VIRGA_CO_CHECK(co_await files.run(write));
@@ -74,6 +90,7 @@ Task<Result<>> receive_parts(Context& c, engine::ImportImage& out) {
   VIRGA_CO_TRY(const auto boundary, http::multipart_boundary(c.request.headers.get("content-type")));
   http::MultipartReader reader(*c.request.body, boundary);
   const Source source = [&](std::span<char> into) { return reader.read_some(into); };
+  Room room{c};
   while (true) {
     VIRGA_CO_TRY(auto part, co_await reader.next());
     if (!part) break;
@@ -85,7 +102,7 @@ Task<Result<>> receive_parts(Context& c, engine::ImportImage& out) {
     if (!file.empty()) co_return invalid(part->name, fmt::format("part '{}' appears twice in the upload", part->name));
     file = c.services.images.new_upload_path();
     if (!root && out.filename.empty()) out.filename = part->file_name;
-    VIRGA_CO_CHECK(co_await save(source, file, c.shared.files()));
+    VIRGA_CO_CHECK(co_await save(source, file, c.shared.files(), room));
   }
   if (out.metadata_file.empty() || out.rootfs_file.empty())
     co_return fail(ErrorKind::invalid, "a split image needs the parts 'metadata' and 'rootfs'");
@@ -95,7 +112,8 @@ Task<Result<>> receive_parts(Context& c, engine::ImportImage& out) {
 Task<Result<>> receive_raw(Context& c, engine::ImportImage& out) {
   const Source source = [&](std::span<char> into) { return c.request.body->read_some(into); };
   out.metadata_file = c.services.images.new_upload_path();
-  co_return co_await save(source, out.metadata_file, c.shared.files());
+  Room room{c};
+  co_return co_await save(source, out.metadata_file, c.shared.files(), room);
 }
 
 }  // namespace
@@ -103,6 +121,7 @@ Task<Result<>> receive_raw(Context& c, engine::ImportImage& out) {
 Task<Result<engine::ImportImage>> receive_image(Context& c) {
   const auto type = c.request.headers.get("content-type");
   VIRGA_CO_TRY(auto out, read_headers(c));
+  if (const auto length = c.request.body->length()) VIRGA_CO_CHECK(c.services.images.check_room(c.project, *length));
   auto received = type.starts_with("multipart/") ? co_await receive_parts(c, out) : co_await receive_raw(c, out);
   if (received) co_return out;
   co_await shield();

@@ -94,6 +94,8 @@ Task<Result<std::string>> Images::Impl::fetch(Operation& operation, FetchImage r
     VIRGA_CO_CHECK(co_await adopt(operation, here, std::move(request)));
     co_return fingerprint;
   }
+  // Not only once it is here and has taken the space.
+  if (room) VIRGA_CO_CHECK(room(request.image.project, found->metadata.size + (found->root ? found->root->size : 0)));
   auto& wanted = request.image;
   wanted.expected_fingerprint = fingerprint;
   for (const auto& [k, v] : found->properties) wanted.properties.emplace(k, v);

@@ -24,6 +24,12 @@ std::string Images::new_upload_path() {
   return impl_->parts.files.new_upload_path();
 }
 
+Result<> Images::check_room(const std::string& project, Bytes size) const {
+  VIRGA_TRY(auto real, impl_->parts.project_of(project));
+  if (impl_->room) VIRGA_CHECK(impl_->room(real, size));
+  return {};
+}
+
 Task<> Images::discard_upload(std::string path) {
   ImportImage only;
   only.metadata_file = std::move(path);

@@ -117,6 +117,8 @@ class Images {
   /// A path for an upload: the API creates the file (O_EXCL, 0600), fills it and gives it to import() or discard_upload().
   std::string new_upload_path();
   Task<> discard_upload(std::string path);
+  /// Whether the project may have an image of this size besides what it has. Errors: denied (its limit), not_found.
+  Result<> check_room(const std::string& project, Bytes size) const;
   /// Owns the uploaded files from here on, also where it fails. Operation metadata: fingerprint, size.
   Result<OperationPtr> import(Caller caller, ImportImage request);
   /// Operation metadata: fingerprint, size, download_progress. An image that is here already is success.
