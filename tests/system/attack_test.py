@@ -330,6 +330,7 @@ class Images(AttackTest):
                 self.assertEqual(fingerprint, "")
 
     def test_headers_of_uploads(self):
+        """S47: what a client names goes into no header as it came."""
         for name in ("../../x", 'a"; filename="b', "a/b", "\x1b]0;x\x07", "x" * 5000):
             with self.subTest(filename=name[:30]):
                 fingerprint, error = self.upload(tiny_with({"rootfs/mnt": (LINK, "name")}), {"X-Incus-filename": name})
@@ -959,6 +960,92 @@ class Guests(AttackTest):
         self.assertRegex(out, r"made \d+")
         world.api("GET", "/1.0/instances/deep/state")
         world.remove("deep")
+
+    def test_a_disk_that_says_it_is_another(self):
+        """S15: what a guest writes to the beginning of its disk is data, wherever the disk goes."""
+        secret = "/etc/hostname-of-the-host"
+        header = b"QFI\xfb" + struct.pack(">IQIIQIIQQIIQ", 2, 104, len(secret), 16, 1 << 30, 0, 1, 0x30000, 0x10000, 1, 0, 0)
+        header = header.ljust(104, b"\0") + secret.encode()
+        vmdk = b"# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 2048 FLAT \"/etc/shadow\" 0\n"
+        for what, data in (("qcow2", header), ("vmdk", vmdk)):
+            with self.subTest(what):
+                octal = "".join(f"\\{b:03o}" for b in data)
+                world.create("forger", world.vm_image, "virtual-machine", start=True)
+                fingerprint = None
+                try:
+                    out = world.shell("forger", f"printf '{octal}' > /tmp/h && dd if=/tmp/h of=/dev/vda bs=4096 conv=notrunc 2>/dev/null && sync && echo written", timeout=120)
+                    self.assertIn("written", out)
+                    world.state("forger", "stop")
+                    fingerprint = world.api("POST", "/1.0/images", {"source": {"type": "instance", "name": "forger"}})["metadata"]["fingerprint"]
+                    with tempfile.TemporaryDirectory(dir=world.daemon.base) as path:
+                        status, exported = ask("GET", f"/1.0/images/{fingerprint}/export", None, {})
+                        with tarfile.open(fileobj=io.BytesIO(exported)) as t:
+                            t.extract("rootfs.img", path, filter="data")
+                        told = json.loads(subprocess.run(["qemu-img", "info", "-f", "qcow2", "--output", "json", f"{path}/rootfs.img"], check=True, capture_output=True).stdout)
+                        self.assertNotIn("backing-filename", told)
+                        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", f"{path}/rootfs.img", f"{path}/raw"], check=True)
+                        with open(f"{path}/raw", "rb") as f:
+                            self.assertEqual(f.read(len(data)), data)
+                    # It starts again as it was, and so does what is made of it.
+                    world.create("forger2", fingerprint, "virtual-machine")
+                    for name in ("forger", "forger2"):
+                        world.state(name, "start")
+                        self.assertIn(data[:4], world.cli.run("exec", name, "--", "head", "-c", "4", "/dev/vda", binary=True, timeout=120).stdout)
+                finally:
+                    world.remove("forger")
+                    world.remove("forger2")
+                    if fingerprint:
+                        world.api("DELETE", f"/1.0/images/{fingerprint}")
+
+    def test_screens_and_monitors_listen_nowhere(self):
+        """S54: QEMU's own servers are reached over the daemon or not at all."""
+        pid = world.pid("machine")
+        for family in ("tcp", "tcp6", "udp", "udp6"):
+            with open(f"/proc/{pid}/net/{family}") as f:
+                self.assertEqual(len(f.readlines()), 1, f"QEMU's network namespace has a socket of {family}")
+        run = f"{world.daemon.state}/run/{world.api('GET', '/1.0/instances/machine')['config']['volatile.uuid']}"
+        for name in os.listdir(run):
+            if os.path.exists(f"{run}/{name}") and not os.path.isdir(f"{run}/{name}"):
+                self.assertEqual(os.stat(f"{run}/{name}").st_mode & 0o007, 0, name)
+        # A console's secrets end with its operation.
+        operation = world.api("POST", "/1.0/instances/machine/console", {"type": "console"}, wait=False)
+        secrets = operation["metadata"]["fds"]
+        world.api("DELETE", f"/1.0/operations/{operation['id']}")
+        for secret in secrets.values():
+            self.refused("GET", f"/1.0/operations/{operation['id']}/websocket?secret={secret}", codes=(404,))
+
+    def test_names_that_a_guest_makes_up(self):
+        """S44, S46: an interface may have nearly any name; lists and metrics stay readable for everybody."""
+        names = [b"a\xff\xfe", b"b\x1b]0;x\x07", b'c"}', b"d\\n", b"<img>", b"e\x7f", b"f\xc2\x9b"]
+
+        def make():
+            libc = ctypes.CDLL(None, use_errno=True)
+            s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            made = 0
+            for name in names:
+                attribute = lambda kind, data: struct.pack("=HH", 4 + len(data), kind) + data.ljust((len(data) + 3) & ~3, b"\0")
+                body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(3, name + b"\0") + attribute(18, attribute(1, b"dummy\0"))
+                s.send(struct.pack("=IHHII", 16 + len(body), 16, 0x605, 1, 0) + body)  # RTM_NEWLINK, create, acknowledge
+                made += struct.unpack_from("=i", s.recv(4096), 16)[0] == 0
+            s.close()
+            return made
+
+        if in_network_of(world.pid("mallory"), make) == 0:
+            # Without the module for such interfaces one of them is the guest's own, renamed.
+            in_network_of(world.pid("mallory"), lambda: subprocess.run([b"ip", b"link", b"set", b"lo", b"name", names[0]], check=True))
+        for url in ("/1.0/instances/mallory/state", "/1.0/instances/mallory?recursion=1", "/1.0/instances?recursion=2"):
+            support.wait_until(lambda: "a??" in json.dumps(world.api("GET", url)), 30, f"the names in {url}")
+            status, answer = ask("GET", url, None, {})
+            text = answer.decode("utf-8")
+            self.assertFalse(any(ord(c) < 0x20 and c != "\n" for c in json.dumps(json.loads(text), ensure_ascii=False)), text)
+            self.assertNotIn("\\u001b", text)
+        status, answer = ask("GET", "/1.0/metrics", None, {})
+        text = answer.decode("utf-8")
+        self.assertFalse([line for line in text.splitlines() if not re.fullmatch(r'#.*|[a-z_]+(\{([a-z_]+="([^"\\]|\\["\\n])*",?)*\})? [0-9.e+-]+', line)])
+        self.assertNotIn("\x1b", text)
+        for shown in (world.cli("list"), world.cli("info", "mallory")):
+            self.assertNotIn("\x1b", shown)
+        world.state("mallory", "restart")
 
     def test_an_agent_that_lies(self):
         """S46: the port of the agent belongs to whoever is root in the guest."""
