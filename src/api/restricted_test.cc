@@ -187,7 +187,7 @@ TEST_F(Restricted, AllProjectsChoosesNoneForASingleObject) {
   fill("default", "hidden", "the image of nobody");
   const auto image = sha256_hex("the image of nobody");
   // Whoever asked for all projects at a single object used to act in the default project.
-  const std::vector<std::tuple<const char*, std::string, const char*>> requests = {
+  const std::vector<std::tuple<const char*, std::string, std::string>> requests = {
       {"GET", "/1.0/instances/hidden", ""},
       {"GET", "/1.0/instances/hidden/state", ""},
       {"GET", "/1.0/instances/hidden/logs", ""},
@@ -218,7 +218,7 @@ TEST_F(Restricted, AllProjectsChoosesNoneForASingleObject) {
     const std::vector<std::pair<std::string, std::string>> json{{"Content-Type", "application/json"}};
     for (const auto* all : {"all-projects=true", "all-projects=1"}) {
       const auto url = target + (target.find('?') == std::string::npos ? "?" : "&") + all;
-      const auto answer = as(client, method, url, body, *body == 0 ? std::vector<std::pair<std::string, std::string>>() : json);
+      const auto answer = as(client, method, url, body, body.empty() ? std::vector<std::pair<std::string, std::string>>() : json);
       EXPECT_TRUE(answer.status == 400 || answer.status == 403 || answer.status == 404)
           << method << " " << url << ": " << answer.status << " " << answer.raw.body;
     }

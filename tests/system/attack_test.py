@@ -1042,7 +1042,7 @@ class Guests(AttackTest):
             self.assertNotIn("\\u001b", text)
         status, answer = ask("GET", "/1.0/metrics", None, {})
         text = answer.decode("utf-8")
-        self.assertFalse([line for line in text.splitlines() if not re.fullmatch(r'#.*|[a-z_]+(\{([a-z_]+="([^"\\]|\\["\\n])*",?)*\})? [0-9.e+-]+', line)])
+        self.assertFalse([line for line in text.splitlines() if not re.fullmatch(r'#.*|[A-Za-z_]+(\{([a-z_]+="([^"\\]|\\["\\n])*",?)*\})? [0-9.e+-]+', line)])
         self.assertNotIn("\x1b", text)
         for shown in (world.cli("list"), world.cli("info", "mallory")):
             self.assertNotIn("\x1b", shown)

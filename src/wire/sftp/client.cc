@@ -310,10 +310,8 @@ Task<Result<>> Client::remove_below(std::string path, std::size_t& room) {
   room -= held;
   for (auto& entry : entries) {
     auto below = path + "/" + entry.name;
-    if ((entry.attributes.permissions & S_IFMT) == S_IFDIR)
-      VIRGA_CO_CHECK(co_await remove_below(std::move(below), room));
-    else
-      VIRGA_CO_CHECK(co_await remove(std::move(below)));
+    const bool directory = (entry.attributes.permissions & S_IFMT) == S_IFDIR;
+    VIRGA_CO_CHECK(directory ? co_await remove_below(std::move(below), room) : co_await remove(std::move(below)));
   }
   room += held;
   co_return co_await remove_directory(std::move(path));
