@@ -232,6 +232,7 @@ TEST_F(Restricted, ANetworkThatTheProjectMayNotUseIsNotThere) {
   EXPECT_EQ(change("POST", "/1.0/networks", R"({"name":"inner","config":{"ipv4.address":"10.77.0.1/24","ipv6.address":"none"}})"),
             "");
   EXPECT_EQ(as(client, "GET", "/1.0/networks/inner?project=a").status, 200) << "unrestricted projects see all";
+  EXPECT_EQ(change("DELETE", "/1.0/instances/mine?project=a"), "") << "it stands in the pool";
   EXPECT_EQ(
       change("PATCH", "/1.0/projects/a",
              R"({"config":{"restricted":"true","restricted.networks.access":"outer","restricted.storage-pools.access":"other"}})"),
