@@ -39,7 +39,7 @@ class Filter {
   std::vector<Clause> clauses_;
   /// What matching may cost for one request, all objects together: linear time is still long where a stranger brings pattern and
   /// text.
-  mutable std::size_t work_ = 20'000'000;
+  mutable std::size_t work_ = 10'000'000;
 };
 
 /// "config.limits.cpu" in {"config": {"limits.cpu": "2"}}: keys may hold dots.
