@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,11 @@ class Basics(Case):
         self.assertIn("doesn't appear to be started (socket path: /nonexistent/socket)", message)
         self.assertIn("Client version", self.ok("version"))
         self.assertIn("still not running after 1s", self.fails(1, "admin", "waitready", "-t", "1"))
+        with socket.socket(socket.AF_UNIX) as hanging:
+            self.env["VIRGA_SOCKET"] = os.path.join(self.directory.name, "hanging")
+            hanging.bind(self.env["VIRGA_SOCKET"])
+            hanging.listen(8)
+            self.assertIn("still not running after 1s", self.fails(1, "admin", "waitready", "-t", "1"))
 
     def test_help_is_there_for_every_command(self):
         self.assertIn("Available Commands:", self.ok())
