@@ -170,6 +170,7 @@ Task<Result<>> attach_console(Client& client, ConsoleSpec spec) {
   VIRGA_CO_TRY(auto started, co_await start(client, spec, std::move(body)));
   VIRGA_CO_TRY(auto control, co_await client.websocket(started.control));
   VIRGA_CO_TRY(auto data, co_await client.websocket(started.data));
+  if (spec.attached) spec.attached();
   std::optional<RawTerminal> raw;
   if (::isatty(STDIN_FILENO) == 1) raw.emplace(STDIN_FILENO);
   TaskGroup tasks(co_await current_executor());

@@ -12,6 +12,7 @@ namespace virga::client {
 struct ConsoleSpec {
   std::string target;  ///< "/1.0/instances/c1/console?project=..."
   bool force = false;
+  std::function<void()> attached = {};  ///< called once the console is there
 };
 
 /// Until the console ends or the user types ctrl+a q. Errors: the server's; unavailable.

@@ -18,6 +18,13 @@ namespace {
 /// How long the streams may go on after the command has ended: a server closes them before it says so.
 constexpr Milliseconds drain_time{5'000};
 
+/// How long a person looks at nothing before he is told why: the agent of a machine that has just been started takes a while.
+constexpr Milliseconds patience{2'000};
+
+Task<> tell_after(Milliseconds delay, std::function<void()> tell) {
+  if (co_await sleep_for(delay)) tell();
+}
+
 json::object request_body(const ExecSpec& spec) {
   json::object body;
   body["command"] = to_json(spec.command);
@@ -46,7 +53,15 @@ class Session {
     // A reader of our output that goes away is told to the command, rather than killing us.
     std::signal(SIGPIPE, SIG_IGN);
     Call start{.method = "POST", .target = spec.target, .body = request_body(spec)};
-    VIRGA_CO_TRY(auto answer, co_await client_.call(std::move(start)));
+    std::optional<TaskGroup::Id> notice;
+    if (spec.waiting) notice = tasks_.spawn("exec notice", tell_after(patience, spec.waiting));
+    auto started = co_await client_.call(std::move(start));
+    if (notice) tasks_.cancel(*notice);
+    if (!started) {
+      co_await tasks_.join();
+      co_return fail(std::move(started).error());
+    }
+    auto answer = std::move(*started);
     if (answer.operation.empty() || !answer.metadata.is_object())
       co_return fail(ErrorKind::invalid, "the server did not start an operation");
     VIRGA_CO_CHECK(co_await connect(answer));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@ struct ExecSpec {
   std::string cwd;           ///< empty: the user's home
   bool interactive = false;  ///< a pseudo-terminal; both streams are one
   bool without_stdin = false;
+  std::function<void()> waiting = {};  ///< called once if the server takes a while to begin
 };
 
 struct ExecOutcome {

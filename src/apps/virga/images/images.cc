@@ -46,10 +46,27 @@ Result<> edit(App& app, const Args& args) {
                        });
 }
 
+struct OfAlias {
+  std::string container, vm;  ///< fingerprints; empty: there is none
+};
+
+OfAlias images_of_alias(const json::array& aliases, std::string_view name) {
+  OfAlias out;
+  for (const auto& alias : objects_of(aliases))
+    if (text_of(alias, "name") == name)
+      (text_of(alias, "type") == "virtual-machine" ? out.vm : out.container) = text_of(alias, "target");
+  return out;
+}
+
 Result<> remove(App& app, const Args& args) {
   VIRGA_TRY(auto* api, app.api());
+  VIRGA_TRY(auto aliases, api->array(app.url("/1.0/images/aliases").query("recursion", "1")));
   for (const auto& word : args.words) {
     VIRGA_TRY(auto name, local_name(word));
+    const auto of = images_of_alias(aliases, name);
+    if (!of.container.empty() && !of.vm.empty() && !args.has("vm"))
+      return fail(Error(ErrorKind::invalid, fmt::format("'{}' names two images, one of each kind", name))
+                      .with_hint(fmt::format("virga image delete {}/container, or {}/vm, or both", name, name)));
     VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
     VIRGA_CHECK(api->run("DELETE", image_resource().url(app, fingerprint)));
   }
@@ -106,14 +123,15 @@ Flag vm_flag() {
 Result<std::string> resolve_image(App& app, const std::string& name, bool vm) {
   VIRGA_TRY(auto* api, app.api());
   VIRGA_TRY(auto aliases, api->array(app.url("/1.0/images/aliases").query("recursion", "1")));
-  std::string any;
-  for (const auto& alias : objects_of(aliases)) {
-    if (text_of(alias, "name") != name) continue;
-    const bool is_vm = text_of(alias, "type") == "virtual-machine";
-    if (is_vm == vm) return text_of(alias, "target");
-    any = text_of(alias, "target");
-  }
-  return any.empty() ? name : any;
+  const auto of = images_of_alias(aliases, name);
+  if (!of.container.empty() || !of.vm.empty()) return (vm && !of.vm.empty()) || of.container.empty() ? of.vm : of.container;
+  // One kind of a name that has both, as the server reads it.
+  const auto slash = name.rfind('/');
+  const auto kind = slash == std::string::npos ? std::string() : name.substr(slash + 1);
+  if (kind != "vm" && kind != "container") return name;
+  const auto base = images_of_alias(aliases, name.substr(0, slash));
+  const auto& target = kind == "vm" ? base.vm : base.container;
+  return target.empty() ? name : target;
 }
 
 Command image_command() {

@@ -66,8 +66,8 @@ Result<> run_console(App& app, const Args& args) {
   if (type != "console" && type != "vga") return fail(ErrorKind::invalid, fmt::format("Unknown console type '{}'", type));
   if (type == "vga") return show_screen(app, args, name);
   VIRGA_TRY(auto* api, app.api());
-  client::ConsoleSpec spec{instance_url(app, name).segment("console").text(), args.has("force")};
-  app.warn("To detach from the console, press: <ctrl>+a q");
+  client::ConsoleSpec spec{instance_url(app, name).segment("console").text(), args.has("force"),
+                           [&app] { app.warn("To detach from the console, press: <ctrl>+a q"); }};
   return api->await(client::attach_console(api->client(), std::move(spec)));
 }
 

@@ -57,6 +57,7 @@ Result<> exec_in(App& app, const Args& args, std::vector<std::string> command) {
     spec.environment[text.substr(0, equals)] = equals == std::string::npos ? std::string() : text.substr(equals + 1);
   }
   spec.target = Url(instance_url(app, name)).segment("exec").text();
+  if (::isatty(STDERR_FILENO) == 1) spec.waiting = [&app, name] { app.warn(fmt::format("Waiting for '{}' to answer", name)); };
   VIRGA_TRY(auto* api, app.api());
   VIRGA_TRY(auto outcome, api->await(client::exec(api->client(), std::move(spec))));
   if (!outcome.error.empty()) app.warn("Error: " + outcome.error);

@@ -148,8 +148,9 @@ class OciDriver final : public Driver, public ExecOps, public FileOps, public Co
       const bool cancelled = co_await is_cancelled();
       if (left.count() <= 0 || cancelled) {
         guest->expected = false;
-        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout,
-                       fmt::format("container '{}' did not shut down within {} ms", id, timeout.count()));
+        if (cancelled) co_return fail(ErrorKind::cancelled, "cancelled; it has been asked to shut down and may still do so");
+        const auto seconds = static_cast<double>(timeout.count()) / 1000;
+        co_return fail(ErrorKind::timeout, fmt::format("container '{}' did not shut down within {:g} s", id, seconds));
       }
       if (!sent && sent.error().kind() != ErrorKind::unavailable) co_return sent;
       co_await guest->ended.wait_for(left);

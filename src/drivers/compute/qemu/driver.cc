@@ -224,8 +224,9 @@ class QemuDriver final : public Driver, public ExecOps, public FileOps, public C
       if (!guest->lives()) break;
       if (left.count() <= 0 || cancelled) {
         guest->expected = false;
-        auto message = fmt::format("virtual machine '{}' did not shut down within {} ms", id, timeout.count());
-        co_return fail(cancelled ? ErrorKind::cancelled : ErrorKind::timeout, std::move(message));
+        if (cancelled) co_return fail(ErrorKind::cancelled, "cancelled; it has been asked to shut down and may still do so");
+        const auto seconds = static_cast<double>(timeout.count()) / 1000;
+        co_return fail(ErrorKind::timeout, fmt::format("virtual machine '{}' did not shut down within {:g} s", id, seconds));
       }
       co_await guest->ended.wait_for(agreed ? left : std::min(left, look_every));
     }
