@@ -132,11 +132,19 @@ Result<> each_entry(int directory, const std::function<bool(const char* name)>& 
   DIR* dir = copy ? ::fdopendir(copy.get()) : nullptr;
   if (dir == nullptr) return fail_errno(errno, "list a directory");
   copy.release();
-  while (auto* e = ::readdir(dir)) {
+  int error = 0;
+  for (;;) {
+    errno = 0;
+    auto* e = ::readdir(dir);
+    if (e == nullptr) {
+      error = errno == ENOENT ? 0 : errno;  // the directory itself has been removed: there is nothing in it
+      break;
+    }
     const std::string_view name = e->d_name;
     if (name != "." && name != ".." && !call(e->d_name)) break;
   }
   ::closedir(dir);
+  if (error != 0) return fail_errno(error, "list a directory");
   return {};
 }
 
