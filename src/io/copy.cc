@@ -156,7 +156,12 @@ class TreeCopy {
       }
     }
     VIRGA_TRY(const bool made, S_ISREG(st.st_mode) ? regular(from, to, old, name) : special(from, to, name, st));
-    if (made && st.st_nlink > 1) links_[key] = path;
+    if (made && st.st_nlink > 1) {
+      // What a guest makes up must not fill our memory: it may have millions of them, each with a path of any length.
+      remembered_ += path.size() + sizeof(decltype(links_)::value_type) + 64;
+      if (remembered_ > options_.most_memory) return fail(ErrorKind::unsupported, "too many files with several hard links");
+      links_[key] = path;
+    }
     return {};
   }
 
@@ -287,6 +292,7 @@ class TreeCopy {
   TransferControl& control_;
   const int root_;
   std::map<std::pair<dev_t, ino_t>, std::string> links_;
+  std::size_t remembered_ = 0;
 };
 
 }  // namespace

@@ -130,6 +130,20 @@ TEST_F(CopyTest, KeepsHolesLinksAndSpecialFiles) {
   EXPECT_TRUE(S_ISFIFO(stat_of(to + "/pipe").st_mode));
 }
 
+TEST_F(CopyTest, RemembersOnlySoManyLinks) {
+  for (const std::string name : {"a", "b"}) {
+    write(from + "/" + name, "x");
+    ASSERT_EQ(::link((from + "/" + name).c_str(), (from + "/" + name + "2").c_str()), 0);
+  }
+  options.most_memory = 200;
+  auto refused = copy();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind(), ErrorKind::unsupported);
+  to += "2";
+  options.most_memory = 400;
+  EXPECT_TRUE(copy());
+}
+
 TEST_F(CopyTest, LinksWhatIsTheSameInAnEarlierCopy) {
   ASSERT_TRUE(copy());
   options.earlier = to;
