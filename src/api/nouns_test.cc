@@ -70,6 +70,11 @@ TEST_F(Site, WhatIsNotThereYetIsRefusedByName) {
   EXPECT_EQ(launch("web"), "");
   EXPECT_EQ(call("PUT", "/1.0/instances/web/state", R"({"action":"explode"})").status, 400);
   EXPECT_EQ(call("POST", "/1.0/instances/web", R"({"name":"x","migration":true})").status, 501);
+  for (const std::string field : {"migration", "live", "instance_only", "refresh"}) {
+    auto wrong = call("POST", "/1.0/instances/web", R"({"name":"x",")" + field + R"(":[]})");
+    EXPECT_EQ(wrong.status, 400) << field;
+    EXPECT_NE(wrong.error().find("'" + field + "'"), std::string::npos) << wrong.error();
+  }
 }
 
 TEST_F(Site, LogsAreReadByNameOnly) {

@@ -185,7 +185,7 @@ class BadInput(unittest.TestCase):
                         for key in KEYS:
                             yield method, url, {**example, name: {**example.get(name, {}), key: "x"}}, key if key.isprintable() and 0 < len(key) < 100 else "config"
                     if part.get("format") == "devices":
-                        for devices, named in (({"a/b": {"type": "none"}}, "a/b"), ({"x": {}}, "x"), ({"x": {"type": "disk", "nosuch": "1"}}, "nosuch"),
+                        for devices, named in (({"a/b": {"type": "none"}}, "a/b"), ({"x": {}}, "x"), ({"x": {"type": "toaster"}}, "toaster"), ({"x": {"type": "disk", "nosuch": "1"}}, "nosuch"),
                                                ({"x": {"type": "disk", "path": "a\nb"}}, "x"), ({"../x": {"type": "none"}}, "device"), ({"a\0b": {"type": "none"}}, "device")):
                             yield method, url, {**example, name: devices}, named
         self.check(cases())

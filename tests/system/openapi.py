@@ -56,7 +56,7 @@ class OpenApi:
         kind = schema.get("type")
         if kind is None:
             return out
-        if not isinstance(value, TYPES[kind]) or (kind == "integer" and isinstance(value, bool)):
+        if not isinstance(value, TYPES[kind]) or (kind in ("integer", "number") and isinstance(value, bool)):
             return out + [f"{where}: {value!r} is not of type {kind}"]
         if "enum" in schema and value not in schema["enum"]:
             out.append(f"{where}: {value!r} is none of {schema['enum']}")

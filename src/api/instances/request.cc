@@ -176,7 +176,11 @@ Result<engine::MoveInstance> read_move(const json::object& body) {
   VIRGA_TRY(out.project, fields.string("project"));
   // With a project the stock client calls it a migration, and "live" where the guest runs, which is refused as such; without one it
   // is one to another server.
-  if (out.project.empty()) VIRGA_CHECK(refuse_set(body, {"migration", "live"}));
+  for (const char* key : {"migration", "live", "instance_only", "container_only", "allow_inconsistent", "refresh"}) {
+    VIRGA_TRY(const bool set, fields.boolean(key));
+    if (set && out.project.empty() && (std::string_view(key) == "migration" || std::string_view(key) == "live"))
+      return not_yet(fmt::format("field '{}' without a project", key));
+  }
   if (out.name.empty() && out.project.empty()) return invalid("name", "field 'name' must be given");
   for (const char* key : {"config", "Config"}) {
     VIRGA_TRY(auto config, read_config(fields, key));
