@@ -116,7 +116,7 @@ class Run:
     def print(row):
         def cells(name):
             r = row.get(name)
-            return f"{r['rate']:>10.1f}/s {r['p50_ms']:>9.2f} {r['p99_ms']:>9.2f}" if r else f"{'':>32}"
+            return f"{r['rate']:>10.2f}/s {r['p50_ms']:>9.2f} {r['p99_ms']:>9.2f}" if r else f"{'':>32}"
         ratio = f"{row['ratio']:8.1f}x" if "ratio" in row else ""
         print(f"{row['measure']:44} {cells('virga')} {cells('incus')} {ratio}  {row['goal']}", flush=True)
 

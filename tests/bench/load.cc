@@ -136,7 +136,7 @@ int get(const std::string& socket, const std::string& path, int connections, dou
   }
   const double spent = std::chrono::duration<double>(Clock::now() - begin).count();
   std::sort(took.begin(), took.end());
-  std::printf("{\"requests\": %zu, \"seconds\": %.3f, \"rate\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"bytes\": %zu}\n",
+  std::printf("{\"requests\": %zu, \"seconds\": %.3f, \"rate\": %.6g, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"bytes\": %zu}\n",
               took.size(), spent, static_cast<double>(took.size()) / spent, percentile(took, 0.50), percentile(took, 0.99),
               bytes / took.size());
   return 0;
@@ -196,7 +196,7 @@ int events(const std::string& socket, int listeners, int changes) {
   }
   const double spent = std::chrono::duration<double>(Clock::now() - begin).count();
   std::sort(took.begin(), took.end());
-  std::printf("{\"changes\": %d, \"listeners\": %d, \"rate\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n", changes, listeners,
+  std::printf("{\"changes\": %d, \"listeners\": %d, \"rate\": %.6g, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n", changes, listeners,
               changes / spent, percentile(took, 0.50), percentile(took, 0.99));
   return 0;
 }
