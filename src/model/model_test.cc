@@ -38,7 +38,15 @@ TEST(Devices, AreCheckedByTypeAndOption) {
   auto r = check_devices({{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "default"}, {"sizes", "1GiB"}}}}, std::nullopt);
   ASSERT_FALSE(r);
   EXPECT_EQ(r.error().field(), "devices.root.sizes");
-  EXPECT_FALSE(check_devices({{"g", {{"type", "gpu"}}}}, std::nullopt));
+  for (const auto& [type, kind] : std::map<std::string, ErrorKind>{{"gpu", ErrorKind::unsupported},
+                                                                   {"unix-hotplug", ErrorKind::unsupported},
+                                                                   {"toaster", ErrorKind::invalid},
+                                                                   {"", ErrorKind::invalid}}) {
+    auto wrong = check_devices({{"g", {{"type", type}}}}, std::nullopt);
+    ASSERT_FALSE(wrong) << type;
+    EXPECT_EQ(wrong.error().kind(), kind) << type;
+    EXPECT_EQ(wrong.error().field(), "devices.g.type");
+  }
   EXPECT_FALSE(check_devices({{"eth0", {{"type", "nic"}, {"network", "n"}, {"hwaddr", "01:00:00:00:00:00"}}}}, std::nullopt))
       << "multicast";
   EXPECT_FALSE(check_devices({{"eth0", {{"type", "nic"}}}}, std::nullopt));

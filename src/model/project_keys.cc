@@ -126,16 +126,22 @@ constexpr auto rules = std::to_array<ProjectKeyRule>({
 
 /// Keys of Incus whose subject does not exist here yet, with why.
 struct Later {
-  std::string_view prefix, why;
+  std::string_view key, why;
 };
+constexpr std::string_view of_the_server = "the server's key of this name holds for all projects";
 constexpr auto later = std::to_array<Later>({
     {"restricted.cluster.groups", "there are no clusters yet"},
-    {"restricted.idmap.", "raw.idmap is not supported: each container has its own range of ids"},
+    {"restricted.idmap.gid", "raw.idmap is not supported: each container has its own range of ids"},
+    {"restricted.idmap.uid", "raw.idmap is not supported: each container has its own range of ids"},
     {"restricted.images.servers", "image servers cannot be chosen by project yet"},
     {"restricted.networks.integrations", "there are no network integrations yet"},
     {"restricted.networks.uplinks", "projects have no networks of their own"},
     {"backups.compression_algorithm", "it can be given with each backup only"},
-    {"images.", "the server's keys of this name hold for all projects"},
+    {"images.auto_update_cached", of_the_server},
+    {"images.auto_update_interval", of_the_server},
+    {"images.compression_algorithm", of_the_server},
+    {"images.default_architecture", of_the_server},
+    {"images.remote_cache_expiry", of_the_server},
     {"network.hwaddr_pattern", "MAC addresses begin with 00:16:3e"},
 });
 
@@ -166,8 +172,8 @@ const ProjectKeyRule* find_project_key(std::string_view key) {
 
 Result<> check_project_key(bool default_project, const std::string& key, const std::string& value) {
   const std::string field = "config." + key.substr(0, 100);
-  for (const auto& [prefix, why] : later)
-    if (key.starts_with(prefix)) return not_supported(key.substr(0, 100), why);
+  for (const auto& [known, why] : later)
+    if (key == known) return not_supported(key, why);
   const auto* rule = find_project_key(key);
   if (rule == nullptr) {
     const auto near = nearest_key(key);

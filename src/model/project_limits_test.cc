@@ -148,6 +148,9 @@ TEST(ProjectKeys, AreRefusedByName) {
   EXPECT_EQ(kind("restricted.networks.access", "br0,br 1"), "invalid");
   EXPECT_EQ(kind("restricted.snapshots", "allow"), "unsupported");
   EXPECT_EQ(kind("restricted.idmap.uid", "0"), "unsupported");
+  EXPECT_EQ(kind("restricted.idmap.pid", "0"), "invalid");
+  EXPECT_EQ(kind("images.remote_cache_expiry", "3"), "unsupported");
+  EXPECT_EQ(kind("images.colour", "blue"), "invalid");
   EXPECT_EQ(kind("features.networks", "true"), "unsupported");
   EXPECT_EQ(kind("limits.memroy", "1GiB"), "invalid");
 }
