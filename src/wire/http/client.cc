@@ -395,7 +395,8 @@ Task<Result<std::string>> switch_protocol(Impl& upgrade, ClientRequest request, 
 
 }  // namespace
 
-Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
+Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target,
+                                                           std::vector<std::pair<std::string, std::string>> headers) {
   Impl upgrade;
   upgrade.endpoint = impl_->endpoint;
   std::array<unsigned char, 16> nonce{};
@@ -405,8 +406,10 @@ Task<Result<std::unique_ptr<WebSocket>>> Client::websocket(std::string target) {
   const std::string key = reinterpret_cast<char*>(encoded.data());
   ClientRequest request;
   request.target = std::move(target);
-  request.headers = {
-      {"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", key}};
+  request.headers = std::move(headers);
+  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{
+           {"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", key}})
+    request.headers.emplace_back(name, value);
   VIRGA_CO_TRY(const auto accepted, co_await switch_protocol(upgrade, std::move(request), "sec-websocket-accept"));
   if (accepted != websocket_accept(key)) co_return fail(ErrorKind::invalid, "the server's WebSocket handshake is wrong");
   constexpr std::size_t max_message = 16u << 20;

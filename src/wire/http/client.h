@@ -80,7 +80,8 @@ class Client {
   Task<Result<ClientResponse>> request(ClientRequest request);
   /// Upgrades on a connection of its own. Errors: those of request(); the server's refusal as an error of the fitting kind with its
   /// text.
-  Task<Result<std::unique_ptr<WebSocket>>> websocket(std::string target);
+  Task<Result<std::unique_ptr<WebSocket>>> websocket(std::string target,
+                                                     std::vector<std::pair<std::string, std::string>> headers = {});
   /// The same to a plain stream of bytes of that protocol.
   Task<Result<std::unique_ptr<ByteStream>>> upgrade(std::string target, std::string protocol);
   /// The certificate the server showed; absent over a unix socket or before connect().

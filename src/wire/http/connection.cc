@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "wire/http/body_reader.h"
 #include "wire/http/parse.h"
+#include "wire/http/proxy_header.h"
 #include "wire/http/raw_stream.h"
 
 namespace virga::http {
@@ -330,6 +331,15 @@ Task<> serve_connection(std::shared_ptr<ConnectionContext> context, std::shared_
                         std::shared_ptr<boost::asio::ssl::context> tls) {
   if (tls) {
     connection->transport->deadline = SteadyClock::now() + context->options.limits.header_timeout;
+    if (connection->count_as) {
+      auto client = co_await read_proxy_header(*connection->transport);
+      if (!client) {
+        log::debug("{}: {}", connection->peer.address, client.error().chain());
+        co_return;
+      }
+      if (*client && !connection->count_as((*client)->host)) co_return;
+      if (*client) connection->peer.address = (*client)->address;
+    }
     auto shaken = co_await connection->transport->handshake_server(std::move(tls));
     if (!shaken) {
       log::debug("{}: {}", connection->peer.address, shaken.error().chain());

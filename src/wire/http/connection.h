@@ -1,6 +1,7 @@
 // One connection of the server, from the handshake to its end. Internal to wire/http.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,8 @@ struct ConnectionContext {
 struct ConnectionState {
   std::unique_ptr<Transport> transport;  ///< null once a WebSocket has taken it
   Peer peer;
+  /// Set where a trusted proxy connects: counts the connection as one of this machine from now on. False: that has too many.
+  std::function<bool(const std::string& host)> count_as;
   Request request;  ///< that is being served
   bool in_handler = false;
   bool last = false;  ///< the answer that is being made is the connection's last

@@ -40,6 +40,10 @@ struct Listener {
   TaskGroup::Id task = 0;
 };
 
+void release(Listener& listener, const std::string& peer) {
+  if (--listener.of_peer[peer] == 0) listener.of_peer.erase(peer);
+}
+
 void set_option(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof value);
 }
@@ -179,8 +183,11 @@ struct ServerTasks {
       connection->peer.address = format_address(address);
       key = host_of(address);
     }
+    const auto& trusts_proxy = state->context->options.trusts_proxy;
+    const bool proxied = listener->tls && trusts_proxy && trusts_proxy(key);
     auto& mine = listener->of_peer[key];
-    if (listener->total >= state->limits().max_connections || mine >= listener->per_peer) {
+    // Whose connections a proxy passes on is not known yet.
+    if (listener->total >= state->limits().max_connections || (mine >= listener->per_peer && !proxied)) {
       if (mine == 0) listener->of_peer.erase(key);
       if (!listener->tls) {
         static constexpr std::string_view full =
@@ -198,10 +205,23 @@ struct ServerTasks {
     connection->transport->deadline = std::chrono::steady_clock::now() + state->limits().idle_timeout;
     auto entry = state->entries.insert(state->entries.end(), {connection->transport.get(), connection, 0});
     auto* books = state.get();
-    connection->transport->lease = std::make_shared<Lease>(state, [books, listener, key, entry] {
+    auto counted = std::make_shared<std::string>(key);
+    if (proxied) {
+      connection->count_as = [listener, counted](const std::string& host) {
+        auto& others = listener->of_peer[host];
+        const bool room = others < listener->per_peer;
+        if (room) ++others;
+        if (others == 0) listener->of_peer.erase(host);
+        if (!room) return false;
+        release(*listener, *counted);
+        *counted = host;
+        return true;
+      };
+    }
+    connection->transport->lease = std::make_shared<Lease>(state, [books, listener, counted, entry] {
       books->entries.erase(entry);
       --listener->total;
-      if (--listener->of_peer[key] == 0) listener->of_peer.erase(key);
+      release(*listener, *counted);
     });
     auto context = state->context;
     auto tls = listener->tls;

@@ -37,6 +37,8 @@ struct Limits {
 
 struct ServerOptions {
   Limits limits;
+  /// Whether the machine with this address is a proxy that says in a PROXY header whose connections it passes on; empty: none is.
+  std::function<bool(const std::string& host)> trusts_proxy;
   /// Header lines ("Name: value\r\n" each) that every answer carries.
   std::string common_headers;
   /// The JSON body of an answer to a request that never reached the handler.
@@ -60,8 +62,8 @@ class Server {
   /// Stops listening and closes idle connections; requests and WebSockets may go on for `grace`, then they are cancelled and waited
   /// for.
   Task<> stop(Milliseconds grace = Milliseconds(0));
-  /// Ends all connections, WebSockets too, of clients that showed this certificate, which is trusted no more; a request that is
-  /// being handled is the connection's last.
+  /// Ends all connections, WebSockets too, of clients that showed this certificate, or a token that stands for it, as it is trusted
+  /// no more; a request that is being handled is the connection's last.
   void close_certificate(std::string_view fingerprint) noexcept;
   std::size_t connections() const noexcept;
 

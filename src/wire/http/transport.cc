@@ -69,6 +69,18 @@ std::optional<PeerCertificate> Transport::peer_certificate() const {
   return describe(certificate.get());
 }
 
+Task<Result<bool>> Transport::peek(char& first) {
+  while (true) {
+    auto [ec] = co_await socket_.async_wait(Socket::wait_read, await_ec);
+    if (expired_ || ec) co_return fail(failure(ec, "read"));
+    const auto n = ::recv(socket_.native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n >= 0) co_return n == 1;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) continue;
+    ec.assign(errno, boost::system::system_category());
+    co_return fail(failure(ec, "read"));
+  }
+}
+
 Task<Result<std::size_t>> Transport::read_some(char* into, std::size_t size) {
   boost::system::error_code ec;
   std::size_t n = 0;

@@ -34,6 +34,8 @@ class Transport {
   /// The certificate the other side showed.
   std::optional<PeerCertificate> peer_certificate() const;
 
+  /// Looks at the first byte that is to be read, before any handshake; false at the end of the stream. Errors: as read_some.
+  Task<Result<bool>> peek(char& first);
   /// At least one byte; 0 at the end of the stream. Errors: unavailable, timeout (expire() was called), cancelled.
   Task<Result<std::size_t>> read_some(char* into, std::size_t size);
   /// All of head and then body. Errors: as read_some.
