@@ -6,6 +6,8 @@
 namespace virga::api {
 namespace {
 
+using http::WebSocket;
+using http::testing::Done;
 using testing::Answer;
 using namespace std::chrono_literals;
 
@@ -336,6 +338,111 @@ TEST_F(Restricted, ChangingTheRestrictionCountsAtOnce) {
   EXPECT_EQ(as(client, "GET", "/1.0/projects/b").status, 200);
   EXPECT_EQ(change("DELETE", "/1.0/certificates/" + fingerprint_of(client)), "");
   EXPECT_EQ(as(client, "GET", "/1.0/projects/b").status, 403);
+}
+
+TEST_F(Restricted, ReplacesItselfAndChangesNothingElse) {
+  const auto own = "/1.0/certificates/" + fingerprint_of(client);
+  auto next = tls;
+  next.identity = http::make_self_signed("next", {}).value();
+  const auto body = [&](std::string name, json::array projects, const std::string& pem) {
+    return json::serialize(json::object{
+        {"name", name}, {"type", "client"}, {"restricted", true}, {"projects", std::move(projects)}, {"certificate", pem}});
+  };
+  const auto& pem = next.identity->certificate;
+  EXPECT_EQ(as(client, "PUT", own, body("tenant", {"a", "b"}, pem)).status, 403);
+  EXPECT_EQ(as(client, "PUT", own, body("other", {"a"}, pem)).status, 403);
+  EXPECT_EQ(as(client, "PUT", own, body("tenant", {"nowhere"}, pem)).status, 403) << "does not tell which projects there are";
+  EXPECT_EQ(as(client, "PATCH", own, json::serialize(json::object{{"certificate", "nonsense"}})).status, 400);
+  const auto another = trust("another", R"("restricted":true,"projects":["b"])");
+  EXPECT_EQ(as(client, "PATCH", own, json::serialize(json::object{{"certificate", another.identity->certificate}})).status, 409);
+  EXPECT_EQ(as(client, "PATCH", "/1.0/certificates/" + fingerprint_of(another), "{}").status, 404);
+  EXPECT_EQ(as(client, "GET", "/1.0/projects/a").status, 200) << "nothing has changed so far";
+
+  EXPECT_EQ(as(client, "PUT", own, body("tenant", {"a"}, pem)).status, 200);
+  EXPECT_EQ(as(client, "GET", "/1.0/projects/a").status, 403) << "the old one is nobody's";
+  EXPECT_EQ(as(next, "GET", "/1.0/projects/a").status, 200);
+  EXPECT_EQ(as(next, "GET", "/1.0/projects/b").status, 404);
+  EXPECT_EQ(get(own).status, 404);
+  EXPECT_EQ(change("PATCH", "/1.0/certificates/" + fingerprint_of(next), R"({"name":"renamed"})"), "");
+  const auto shown = as(next, "GET", "/1.0/certificates/" + fingerprint_of(next)).metadata().as_object();
+  EXPECT_EQ(shown.at("name"), "renamed");
+  EXPECT_EQ(shown.at("certificate"), pem);
+}
+
+TEST_F(Restricted, WhatIsOpenEndsWithTheRight) {
+  const auto now = std::chrono::system_clock::now();
+  EXPECT_EQ(change("PUT", "/1.0/instances/mine/state?project=a", R"({"action":"start"})"), "");
+  for (const bool removed : {false, true}) {
+    const auto one = trust(removed ? "one" : "two", R"("restricted":true,"projects":["a","b"])");
+    const auto fingerprint = fingerprint_of(one);
+    jwt::Claims claims{.subject = fingerprint, .issued_at = now, .not_before = now - 1min, .expires_at = now + 1h};
+    const std::pair<std::string, std::string> bearer{"Authorization", "Bearer " + jwt::sign(claims, one.identity->key).value()};
+    const auto exec = [&] {
+      const auto answer = as(one, "POST", "/1.0/instances/mine/exec?project=a", R"({"command":["cat"],"wait-for-websocket":true})");
+      EXPECT_EQ(answer.status, 202) << answer.raw.body;
+      const auto& fds = answer.metadata().at("metadata").at("fds").as_object();
+      return std::string(answer.body.at("operation").as_string()) +
+             "/websocket?secret=" + std::string(fds.at("control").as_string());
+    };
+    const auto joined = exec(), pending = exec();
+    int ended = 0;
+    loop.run([&]() -> Task<Done> {
+      http::Client with_certificate(one), with_token(tls), later(one);
+      std::vector<std::unique_ptr<WebSocket>> open;
+      auto events = co_await with_certificate.websocket("/1.0/events?project=a");
+      auto session = co_await with_certificate.websocket(joined);
+      auto by_token = co_await with_token.websocket("/1.0/events?project=a", {bearer});
+      for (auto* socket : {&events, &session, &by_token}) {
+        EXPECT_TRUE(*socket) << (*socket ? "" : socket->error().text());
+        if (!*socket) co_return Done{};
+        open.push_back(std::move(**socket));
+      }
+      auto certificate = engine->certificates.get(fingerprint).value();
+      if (removed) {
+        EXPECT_TRUE(co_await engine->certificates.remove(fingerprint, {}));
+      } else {
+        engine::Certificates::Update less{
+            .name = "two", .description = "", .restricted = true, .projects = {"b"}, .certificate = {}};
+        EXPECT_TRUE(co_await engine->certificates.update(fingerprint, less, {}, {}));
+      }
+      for (auto& socket : open) {
+        while (true) {  // what was sent before may still come
+          auto message = co_await socket->read();
+          if (message && message->kind != WebSocket::Kind::close) continue;
+          ++ended;
+          break;
+        }
+      }
+      EXPECT_FALSE(co_await later.websocket(pending)) << "a session that nobody had joined yet";
+      co_return Done{};
+    });
+    EXPECT_EQ(ended, 3);
+  }
+}
+
+TEST_F(Restricted, AnEventStreamDoesNotFollowTheNameOfAProject) {
+  EXPECT_EQ(change("POST", "/1.0/projects", R"({"name":"c"})"), "");
+  const auto c = trust("c", R"("restricted":true,"projects":["c"])");
+  std::vector<std::string> seen;
+  loop.run([&]() -> Task<Done> {
+    http::Client client(c);
+    auto events = co_await client.websocket("/1.0/events?all-projects=true&type=lifecycle");
+    EXPECT_TRUE(events);
+    if (!events) co_return Done{};
+    engine->events.lifecycle("before", "c", "/1.0/instances/x", {});
+    EXPECT_TRUE(co_await engine->projects.rename("c", "d", {}));
+    engine->events.lifecycle("another's", "c", "/1.0/instances/x", {});
+    engine->events.lifecycle("after", "d", "/1.0/instances/x", {});
+    while (seen.empty() || seen.back() != "after") {
+      auto message = co_await (*events)->read();
+      if (!message || message->kind == WebSocket::Kind::close) break;
+      seen.emplace_back(parse_json_object(message->data)->at("metadata").at("action").as_string());
+    }
+    co_await (*events)->close();
+    co_return Done{};
+  });
+  std::erase_if(seen, [](const std::string& action) { return action.starts_with("project-"); });
+  EXPECT_EQ(seen, (std::vector<std::string>{"before", "after"}));
 }
 
 TEST_F(Restricted, ABearerTokenIsAsGoodAsTheCertificateThatSignedIt) {

@@ -99,6 +99,15 @@ Task<Result<Response>> get(Context& c) {
   co_return with_etag(sync(certificate_json(*certificate)), certificate_etag(*certificate));
 }
 
+/// A restricted certificate may give itself a successor, and change nothing else about itself (S32).
+Result<> check_own(const Context& c, const Certificate& now, const engine::Certificates::Update& next) {
+  if (!c.identity.restricted) return {};
+  const bool same = next.name == now.name && next.description == now.description && next.type == now.type &&
+                    next.restricted == now.restricted && next.projects == now.projects;
+  if (same) return {};
+  return fail(ErrorKind::denied, "a restricted certificate may replace itself by a new one, and change nothing else");
+}
+
 Task<Result<Response>> change(Context& c, bool replace) {
   VIRGA_CO_TRY(auto certificate, find(c));
   VIRGA_CO_CHECK(check_match(c.request, certificate_etag(*certificate)));
@@ -113,14 +122,13 @@ Task<Result<Response>> change(Context& c, bool replace) {
   VIRGA_CO_TRY(update.restricted, fields.boolean("restricted", base.restricted));
   if (fields.has("projects") || replace) {
     VIRGA_CO_TRY(update.projects, fields.strings("projects"));
-    VIRGA_CO_CHECK(check_projects(c, update.projects));
   } else {
     update.projects = base.projects;
   }
   VIRGA_CO_TRY(auto pem, fields.string("certificate"));
-  if (!pem.empty() && pem != certificate->certificate)
-    co_return fail(ErrorKind::unsupported,
-                   "replacing a certificate by another is not implemented: add the new one and remove this");
+  if (pem != certificate->certificate) update.certificate = std::move(pem);
+  VIRGA_CO_CHECK(check_own(c, *certificate, update));
+  VIRGA_CO_CHECK(check_projects(c, update.projects));
   const auto expected = replace ? expected_revision(c, certificate->revision) : std::optional(certificate->revision);
   auto changed = co_await c.services.certificates.update(certificate->fingerprint, std::move(update), expected, c.caller());
   if (!changed) co_return fail(std::move(changed).error());
@@ -147,8 +155,8 @@ void add_certificate_routes(Router& router) {
   router.add(Method::get, "/1.0/certificates", {list});
   router.add(Method::post, "/1.0/certificates", {add, Access::anyone});
   router.add(Method::get, "/1.0/certificates/{fingerprint}", {get});
-  router.add(Method::put, "/1.0/certificates/{fingerprint}", {put, Access::admin});
-  router.add(Method::patch, "/1.0/certificates/{fingerprint}", {patch, Access::admin});
+  router.add(Method::put, "/1.0/certificates/{fingerprint}", {put});
+  router.add(Method::patch, "/1.0/certificates/{fingerprint}", {patch});
   router.add(Method::del, "/1.0/certificates/{fingerprint}", {remove, Access::admin});
 }
 

@@ -1,8 +1,11 @@
 // /1.0/events: what happens, as it happens, over a WebSocket.
 #include "api/routes.h"
 
+#include <algorithm>
+
 #include "api/respond.h"
 #include "api/router.h"
+#include "engine/certificates/service.h"
 #include "engine/events/events.h"
 #include "wire/http/websocket.h"
 
@@ -61,7 +64,13 @@ Task<Result<Response>> events(Context& c) {
   if (c.identity.restricted) {
     // Log lines and what concerns the whole server tell about others.
     filter.types &= ~static_cast<unsigned>(engine::EventType::logging);
-    filter.also = [identity = c.identity](const engine::Event& e) { return !e.project.empty() && identity.may_use(e.project); };
+    // Asked for each event: a project may have been renamed since, or taken from the certificate.
+    filter.also = [certificates = &c.services.certificates, fingerprint = c.caller().fingerprint](const engine::Event& e) {
+      const auto certificate = certificates->trusted(fingerprint);
+      if (!certificate || e.project.empty()) return false;
+      const auto& projects = certificate->projects;
+      return !certificate->restricted || std::find(projects.begin(), projects.end(), e.project) != projects.end();
+    };
   }
   if (!c.request.websocket) co_return fail(ErrorKind::invalid, "this needs a WebSocket");
   // Subscribed before the handshake is answered: the client misses nothing that happens after it.

@@ -96,20 +96,33 @@ std::vector<CertificatePtr> Certificates::list() const {
   return cache_.list();
 }
 
+Result<> Certificates::take_certificate(Certificate& into, std::string_view text, std::string* common_name) const {
+  VIRGA_TRY(ParsedCertificate parsed, parse_certificate(text));
+  if (!parsed.for_clients)
+    return fail(Error(ErrorKind::invalid, "the certificate is not one of a client: its extended key usage names other uses only")
+                    .with_field("certificate")
+                    .with_hint("make one with the extended key usage clientAuth, or with none"));
+  if (clock_.now() > parsed.not_after) return invalid("certificate", "the certificate has expired");
+  if (clock_.now() < parsed.not_before)
+    return invalid("certificate", "the certificate is not valid before " + format_time(parsed.not_before));
+  into.fingerprint = std::move(parsed.fingerprint);
+  into.certificate = std::move(parsed.pem);
+  into.not_before = parsed.not_before;
+  into.not_after = parsed.not_after;
+  if (common_name != nullptr) *common_name = std::move(parsed.common_name);
+  return {};
+}
+
 Result<Certificate> Certificates::make(const Request& request) const {
-  VIRGA_TRY(ParsedCertificate parsed, parse_certificate(request.certificate));
   Certificate c;
-  c.fingerprint = std::move(parsed.fingerprint);
-  c.certificate = std::move(parsed.pem);
-  c.not_before = parsed.not_before;
-  c.not_after = parsed.not_after;
-  c.name = !request.name.empty() ? request.name : !parsed.common_name.empty() ? parsed.common_name : c.fingerprint.substr(0, 12);
+  std::string common_name;
+  VIRGA_CHECK(take_certificate(c, request.certificate, &common_name));
+  c.name = !request.name.empty() ? request.name : !common_name.empty() ? common_name : c.fingerprint.substr(0, 12);
   c.description = request.description;
   c.type = request.type;
   c.restricted = request.restricted;
   c.projects = request.projects;
   VIRGA_CHECK(check(c));
-  if (clock_.now() > c.not_after) return invalid("certificate", "the certificate has expired");
   return c;
 }
 
@@ -229,6 +242,12 @@ Task<Result<CertificatePtr>> Certificates::add_by_token(std::string text, std::s
   co_return made;
 }
 
+void Certificates::withdraw(const std::string& fingerprint) {
+  if (on_removed_) on_removed_(fingerprint);
+  // Sessions that nobody has joined yet, too.
+  operations_.end_sessions(fingerprint);
+}
+
 Task<Result<CertificatePtr>> Certificates::update(std::string fingerprint, Update update, std::optional<Revision> expected,
                                                   Caller caller) {
   VIRGA_CO_TRY(const CertificatePtr old, get(fingerprint));
@@ -238,16 +257,25 @@ Task<Result<CertificatePtr>> Certificates::update(std::string fingerprint, Updat
   next.type = std::move(update.type);
   next.restricted = update.restricted;
   next.projects = std::move(update.projects);
+  if (!update.certificate.empty()) VIRGA_CO_CHECK(take_certificate(next, update.certificate));
   VIRGA_CO_CHECK(check(next));
-  const std::string key = certificate_key(old->fingerprint);
+  const bool renewed = next.fingerprint != old->fingerprint;
+  const std::string old_key = certificate_key(old->fingerprint), key = certificate_key(next.fingerprint);
+  const auto taken = [&] { return fail(ErrorKind::exists, "certificate '" + next.fingerprint + "' is trusted already"); };
+  if (renewed && cache_.find(key)) co_return taken();
   Transaction t;
-  t.expect(key, expected.value_or(old->revision)).put(key, json::serialize(virga::encode(next)));
+  t.expect(old_key, expected.value_or(old->revision));
+  if (renewed) t.erase(old_key).expect(key, 0);
+  t.put(key, json::serialize(virga::encode(next)));
   auto revision = co_await store_.commit(std::move(t));
-  if (!revision) co_return fail(std::move(revision).error());
+  if (!revision) {
+    if (renewed && revision.error().kind() == ErrorKind::conflict && cache_.find(key)) co_return taken();
+    co_return fail(std::move(revision).error());
+  }
   // What is open was opened with the old rights.
-  if (on_removed_ && (old->type != next.type || old->restricted != next.restricted || old->projects != next.projects))
-    on_removed_(old->fingerprint);
-  events_.lifecycle("certificate-updated", "", certificate_url(old->fingerprint), caller);
+  if (renewed || old->type != next.type || old->restricted != next.restricted || old->projects != next.projects)
+    withdraw(old->fingerprint);
+  events_.lifecycle("certificate-updated", "", certificate_url(next.fingerprint), caller);
   co_return cache_.find(key);
 }
 
@@ -257,7 +285,7 @@ Task<Result<>> Certificates::remove(std::string fingerprint, Caller caller) {
   t.erase(certificate_key(old->fingerprint));
   auto revision = co_await store_.commit(std::move(t));
   if (!revision) co_return fail(std::move(revision).error());
-  if (on_removed_) on_removed_(old->fingerprint);
+  withdraw(old->fingerprint);
   events_.lifecycle("certificate-deleted", "", certificate_url(old->fingerprint), caller);
   co_return Result<>();
 }

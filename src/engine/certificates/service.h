@@ -70,8 +70,9 @@ class Certificates {
     std::string type = "client";
     bool restricted = false;
     std::vector<std::string> projects;
+    std::string certificate;  ///< PEM or base64 of DER, which takes the place of the present one; empty: that stays
   };
-  /// Errors: not_found, conflict, invalid, unsupported.
+  /// Errors: not_found, conflict, exists (the new certificate is trusted already), invalid, unsupported.
   Task<Result<CertificatePtr>> update(std::string fingerprint, Update update, std::optional<Revision> expected, Caller caller);
   /// Errors: not_found.
   Task<Result<>> remove(std::string fingerprint, Caller caller);
@@ -95,7 +96,11 @@ class Certificates {
   Task<Result<CertificatePtr>> commit_new(Certificate certificate, Transaction transaction, Caller caller);
   Result<OperationPtr> start_token_operation(const std::string& key, const Token& token, std::string secret, Caller caller);
   Task<Result<>> watch_token(std::string key, Operation& operation);
+  /// Ends what was opened with rights that a certificate has no more.
+  void withdraw(const std::string& fingerprint);
   Result<Certificate> make(const Request& request) const;
+  /// Takes fingerprint, text and dates from a certificate that can be one of a client now. Errors: invalid.
+  Result<> take_certificate(Certificate& into, std::string_view text, std::string* common_name = nullptr) const;
 
   Executor executor_;
   Store& store_;

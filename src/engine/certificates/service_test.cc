@@ -44,6 +44,40 @@ ViEgpXbQyM9OQT4/HJDelHmviKEkbXCIn9+Bw5bAA2B6fX3F3yo8rP8QF40XeZg9
 8cbOfBMB0PpjsetvdpNESSJYibdBbbJFmxA/s1AE7Ts=
 -----END CERTIFICATE-----
 )";
+// For servers only; for clients and servers; of the next century.
+constexpr const char* server_pem = R"(-----BEGIN CERTIFICATE-----
+MIIBnzCCAUagAwIBAgIUGsL6SsQPZAVb+7IbzSKzZojTilswCgYIKoZIzj0EAwIw
+GjEYMBYGA1UEAwwPd2ViLmV4YW1wbGUub3JnMCAXDTI2MTEyNjAxMDUzM1oYDzIx
+MjYxMTAyMDEwNTMzWjAaMRgwFgYDVQQDDA93ZWIuZXhhbXBsZS5vcmcwWTATBgcq
+hkjOPQIBBggqhkjOPQMBBwNCAAQIWR13X2TigTMZMMZ6tzBOjIJDBr3mSetop6WS
+nEbYgeFF5gdJgFeXCw0NAnrPVzWJ9TI9BxnL8R9K4MMRg+pWo2gwZjAdBgNVHQ4E
+FgQU8ZUFUE2uCggiua/38yEd86njxsAwHwYDVR0jBBgwFoAU8ZUFUE2uCggiua/3
+8yEd86njxsAwDwYDVR0TAQH/BAUwAwEB/zATBgNVHSUEDDAKBggrBgEFBQcDATAK
+BggqhkjOPQQDAgNHADBEAiBMcmspL0cANgQoWMvI36ZDPQk3ZgFCJGtQ/igwOEeu
+GAIgWsYMwxENQI6tTWIEhAsSciR+YIWIEcPspffaaIXlhnU=
+-----END CERTIFICATE-----
+)";
+constexpr const char* desk_pem = R"(-----BEGIN CERTIFICATE-----
+MIIBmzCCAUKgAwIBAgIUJ/LQPPa9i4SJ5nhXUHU9ac3GQncwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIa2ltQGRlc2swIBcNMjYxMTI2MDEwNTMzWhgPMjEyNjExMDIw
+MTA1MzNaMBMxETAPBgNVBAMMCGtpbUBkZXNrMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAECFkdd19k4oEzGTDGercwToyCQwa95knraKelkpxG2IHhReYHSYBXlwsN
+DQJ6z1c1ifUyPQcZy/EfSuDDEYPqVqNyMHAwHQYDVR0OBBYEFPGVBVBNrgoIIrmv
+9/MhHfOp48bAMB8GA1UdIwQYMBaAFPGVBVBNrgoIIrmv9/MhHfOp48bAMA8GA1Ud
+EwEB/wQFMAMBAf8wHQYDVR0lBBYwFAYIKwYBBQUHAwIGCCsGAQUFBwMBMAoGCCqG
+SM49BAMCA0cAMEQCIGvpbtALkQfuG57ZwltqNSKQ8GAGQ3uio9qoVEBDSDv9AiBA
+dPDwVIPzleU7YUHl9NCHHqAMeDXiJo68WLMLvCiShg==
+-----END CERTIFICATE-----
+)";
+constexpr const char* early_pem = R"(-----BEGIN CERTIFICATE-----
+MIIBCjCBsgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDDAVlYXJseTAiGA8yMTAw
+MDEwMTAwMDAwMFoYDzIyMDAwMTAxMDAwMDAwWjAQMQ4wDAYDVQQDDAVlYXJseTBZ
+MBMGByqGSM49AgEGCCqGSM49AwEHA0IABAhZHXdfZOKBMxkwxnq3ME6MgkMGveZJ
+62inpZKcRtiB4UXmB0mAV5cLDQ0Ces9XNYn1Mj0HGcvxH0rgwxGD6lYwCgYIKoZI
+zj0EAwIDRwAwRAIgTiQHQr1rvRZ3y1qoiabeekGMxjHPTCItZGW9km77AWACIHcD
+VafjlEz4+bs67NKQ1T+cwFzc6+o1COetgjUNuSit
+-----END CERTIFICATE-----
+)";
 constexpr const char* kim_fingerprint = "80b0251808b6dc8f41f04b2b90ede4f8c8789a93a123242fb1317cda0faccb5d";
 
 struct CertificatesTest : ServiceTest {
@@ -103,15 +137,19 @@ TEST_F(CertificatesTest, AddGetUpdateRemove) {
     EXPECT_EQ(certificates.trusted(std::string(kim_fingerprint).substr(0, 63)), nullptr) << "only the whole fingerprint counts";
     const Revision first = (*added)->revision;
     EXPECT_TRUE(co_await certificates.update(
-        kim_fingerprint, {.name = "kim2", .description = "d", .type = "client", .restricted = false, .projects = {}}, first, root));
+        kim_fingerprint,
+        {.name = "kim2", .description = "d", .type = "client", .restricted = false, .projects = {}, .certificate = {}}, first,
+        root));
     EXPECT_EQ(kind_of(co_await certificates.update(
-                  kim_fingerprint, {.name = "kim3", .description = "", .type = "client", .restricted = false, .projects = {}},
+                  kim_fingerprint,
+                  {.name = "kim3", .description = "", .type = "client", .restricted = false, .projects = {}, .certificate = {}},
                   first, root)),
               ErrorKind::conflict);
-    EXPECT_EQ(
-        kind_of(co_await certificates.update(
-            kim_fingerprint, {.name = "kim3", .description = "", .type = "server", .restricted = true, .projects = {}}, {}, root)),
-        ErrorKind::unsupported);
+    EXPECT_EQ(kind_of(co_await certificates.update(
+                  kim_fingerprint,
+                  {.name = "kim3", .description = "", .type = "server", .restricted = true, .projects = {}, .certificate = {}}, {},
+                  root)),
+              ErrorKind::unsupported);
     Certificates again(io.get_executor(), store, events, operations, clock);
     EXPECT_TRUE(co_await again.start());
     EXPECT_EQ(again.trusted(kim_fingerprint)->name, "kim2");
@@ -122,6 +160,65 @@ TEST_F(CertificatesTest, AddGetUpdateRemove) {
     EXPECT_EQ(certificates.trusted(kim_fingerprint), nullptr);
     EXPECT_EQ(kind_of(co_await certificates.remove(kim_fingerprint, root)), ErrorKind::not_found);
     EXPECT_EQ(actions.size(), 3u);
+  });
+}
+
+TEST_F(CertificatesTest, OnlyThoseOfClientsAreTaken) {
+  run([&]() -> Task<> {
+    EXPECT_TRUE(co_await certificates.start());
+    for (const char* pem : {server_pem, early_pem}) {
+      auto wrong = kim();
+      wrong.certificate = pem;
+      auto refused = co_await certificates.add(wrong, root);
+      EXPECT_EQ(kind_of(refused), ErrorKind::invalid);
+      if (!refused) EXPECT_EQ(refused.error().field(), "certificate");
+      auto made = co_await certificates.create_token(kim(), root);
+      if (!made) {
+        ADD_FAILURE();
+        co_return;
+      }
+      EXPECT_EQ(kind_of(co_await certificates.add_by_token(token_of(**made), pem, stranger)), ErrorKind::invalid);
+      EXPECT_TRUE(co_await operations.cancel((*made)->id()));
+    }
+    auto desk = kim();
+    desk.certificate = desk_pem;
+    EXPECT_TRUE(co_await certificates.add(desk, root));
+    co_await operations.stop();
+  });
+}
+
+TEST_F(CertificatesTest, OneTakesThePlaceOfAnother) {
+  run([&]() -> Task<> {
+    EXPECT_TRUE(co_await certificates.start());
+    EXPECT_TRUE(co_await certificates.add(kim(), root));
+    std::vector<std::string> removed;
+    certificates.on_removed([&](const std::string& fingerprint) { removed.push_back(fingerprint); });
+    Certificates::Update next{
+        .name = "kim", .description = "", .type = "client", .restricted = true, .projects = {}, .certificate = {}};
+    for (const char* pem : {server_pem, early_pem, old_pem, "nonsense"}) {
+      next.certificate = pem;
+      EXPECT_EQ(kind_of(co_await certificates.update(kim_fingerprint, next, {}, root)), ErrorKind::invalid);
+    }
+    EXPECT_NE(certificates.trusted(kim_fingerprint), nullptr);
+    next.certificate = desk_pem;
+    auto renewed = co_await certificates.update(kim_fingerprint, next, {}, root);
+    EXPECT_TRUE(renewed) << renewed.error().text();
+    if (!renewed) co_return;
+    const std::string fingerprint = (*renewed)->fingerprint;
+    EXPECT_NE(fingerprint, kim_fingerprint);
+    EXPECT_EQ((*renewed)->certificate, desk_pem);
+    EXPECT_EQ(certificates.trusted(kim_fingerprint), nullptr);
+    EXPECT_EQ(certificates.trusted(fingerprint), *renewed);
+    EXPECT_EQ(removed, std::vector<std::string>{kim_fingerprint}) << "its connections end";
+    EXPECT_EQ(actions.back(), "certificate-updated /1.0/certificates/" + fingerprint);
+    EXPECT_EQ(kind_of(co_await certificates.update(kim_fingerprint, next, {}, root)), ErrorKind::not_found);
+    EXPECT_TRUE(co_await certificates.update(fingerprint, next, {}, root)) << "by itself: nothing changes";
+    EXPECT_TRUE(co_await certificates.add(kim(), root));
+    EXPECT_EQ(kind_of(co_await certificates.update(kim_fingerprint, next, {}, root)), ErrorKind::exists);
+    Certificates again(io.get_executor(), store, events, operations, clock);
+    EXPECT_TRUE(co_await again.start());
+    EXPECT_EQ(again.list().size(), 2u);
+    EXPECT_NE(again.trusted(fingerprint), nullptr);
   });
 }
 

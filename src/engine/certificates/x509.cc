@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include <ctime>
 #include <memory>
@@ -67,6 +68,11 @@ Result<ParsedCertificate> parse_certificate(std::string_view text) {
   if (key == nullptr) return not_a_certificate();
   if (EVP_PKEY_get_security_bits(key) < 112)
     return invalid("certificate", "the certificate's key is too weak: use RSA with 2048 bits or more, or an elliptic curve");
+
+  // Without the extension a certificate is for any use.
+  if ((X509_get_extension_flags(x509.get()) & EXFLAG_INVALID) != 0) return not_a_certificate();
+  if ((X509_get_extension_flags(x509.get()) & EXFLAG_XKUSAGE) != 0)
+    out.for_clients = (X509_get_extended_key_usage(x509.get()) & (XKU_SSL_CLIENT | XKU_ANYEKU)) != 0;
 
   char name[256] = {};
   if (X509_NAME_get_text_by_NID(X509_get_subject_name(x509.get()), NID_commonName, name, sizeof name) > 0) {

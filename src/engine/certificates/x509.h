@@ -15,6 +15,7 @@ struct ParsedCertificate {
   std::string common_name;  ///< of the subject; may be empty
   WallTime not_before{};
   WallTime not_after{};
+  bool for_clients = true;  ///< false: its extended key usage names other uses only, such as TLS servers
 };
 
 /// Takes one certificate as PEM or as base64 of DER. Errors: invalid (not a certificate, more than one, a key that is too weak).

@@ -310,6 +310,25 @@ Result<> Operations::cancel(std::string_view id) {
   return {};
 }
 
+Task<std::size_t> Operations::drain(Milliseconds timeout) {
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  while (true) {
+    std::vector<OperationPtr> running = list();
+    std::erase_if(running, [](const OperationPtr& op) { return op->done() || op->spec().op_class == OperationClass::token; });
+    const auto left = std::chrono::duration_cast<Milliseconds>(until - std::chrono::steady_clock::now());
+    if (running.empty() || left <= Milliseconds(0) || co_await is_cancelled()) co_return running.size();
+    (void)co_await wait(running.front()->id(), left);
+  }
+}
+
+void Operations::end_sessions(std::string_view fingerprint) {
+  for (const auto& op : list()) {
+    const auto& spec = op->spec();
+    if (op->done() || spec.op_class != OperationClass::websocket || spec.caller.fingerprint != fingerprint) continue;
+    if (!op->cancel_requested()) state_->request_cancel(*op);
+  }
+}
+
 namespace {
 /// The slot that a secret opens, or null.
 ChannelSlot* slot_of(std::map<std::string, ChannelSlot, std::less<>>& channels, std::string_view secret) {
@@ -323,7 +342,8 @@ ChannelSlot* slot_of(std::map<std::string, ChannelSlot, std::less<>>& channels, 
 
 bool Operations::may_connect(std::string_view id, std::string_view secret, const Caller& caller) const {
   auto op = find(id);
-  return op && !op->done() && op->spec().caller.same_identity(caller) && slot_of(op->state_->channels, secret) != nullptr;
+  return op && !op->done() && !op->cancel_requested() && op->spec().caller.same_identity(caller) &&
+         slot_of(op->state_->channels, secret) != nullptr;
 }
 
 Task<Result<>> Operations::connect(std::string id, std::string secret, std::unique_ptr<Channel> channel, Caller caller) {

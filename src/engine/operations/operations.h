@@ -157,6 +157,8 @@ class Operations {
   Task<Result<OperationPtr>> wait(std::string id, std::optional<Milliseconds> timeout);
   /// Asks the body to stop and returns at once. Errors: not_found, busy (it may not be cancelled, or is done).
   Result<> cancel(std::string_view id);
+  /// Ends the sessions (class websocket) that this certificate has opened: it is trusted no more, or for less.
+  void end_sessions(std::string_view fingerprint);
 
   /// Whether connect() would take this secret from this caller; does not use it up.
   bool may_connect(std::string_view id, std::string_view secret, const Caller& caller) const;
@@ -172,6 +174,8 @@ class Operations {
   Task<Result<Claim>> claim_when_free(std::string url, std::string purpose, Milliseconds timeout);
   bool is_claimed(std::string_view url) const noexcept;
 
+  /// Waits until nothing runs any more but tokens, for at most `timeout`; how many operations still run then.
+  Task<std::size_t> drain(Milliseconds timeout);
   /// Refuses new operations, cancels all and waits for them.
   Task<> stop();
   /// Whether stop() was called: a body that is cancelled can tell a shutdown from a client's wish.

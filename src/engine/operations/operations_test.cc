@@ -218,6 +218,31 @@ TEST_F(OperationsTest, StopCancelsAndWaits) {
   run(test());
 }
 
+TEST_F(OperationsTest, AShutdownWaitsForWhatRunsButNotForEver) {
+  const auto body = [](Operation&) -> Task<Result<>> {
+    (void)co_await sleep_for(20ms);
+    co_return Result<>();
+  };
+  const auto endless = [](Operation&) -> Task<Result<>> {
+    (void)co_await sleep_for(60s);
+    co_return Result<>();
+  };
+  auto test = [&]() -> Task<> {
+    EXPECT_EQ(co_await ops().drain(60s), 0u) << "nothing runs";
+    auto token = spec("token");
+    token.op_class = OperationClass::token;
+    EXPECT_TRUE(ops().start(token, endless));
+    EXPECT_TRUE(ops().start(spec("one"), body));
+    EXPECT_TRUE(ops().start(spec("two"), body));
+    EXPECT_EQ(co_await ops().drain(60s), 0u) << "tokens are not waited for";
+    EXPECT_TRUE(ops().start(spec("long"), endless));
+    EXPECT_EQ(co_await ops().drain(5ms), 1u);
+    EXPECT_EQ(co_await ops().drain(0ms), 1u);
+    co_await ops().stop();
+  };
+  run(test());
+}
+
 TEST_F(OperationsTest, SecretsAreShownToTheCreatorOnlyAndWorkOnceForHim) {
   std::vector<std::string> events_seen;
   auto listener = events.listen({}, [&](const Event& e) { events_seen.push_back(json::serialize(e.metadata)); });
