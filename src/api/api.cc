@@ -124,11 +124,17 @@ struct Api::Impl {
     return {};
   }
 
+  static bool may_open_websockets(const engine::ServerConfig& config, std::string_view origin) {
+    const auto origins = engine::listed(config.setting("core.https_allowed_websocket_origin"));
+    return std::find(origins.begin(), origins.end(), origin) != origins.end();
+  }
+
   /// Pages of the one other origin that the administrator allowed.
   Task<http::Response> handle(http::Request& request) {
     const auto origin = request.headers.get("origin");
     const auto config = services.server.config();
-    if (origin.empty() || origin != config->setting("core.https_allowed_origin")) co_return co_await answer(request, false);
+    if (origin.empty() || origin != config->setting("core.https_allowed_origin"))
+      co_return co_await answer(request, request.websocket && may_open_websockets(*config, origin));
     http::Response response;
     if (request.method != http::Method::options) response = co_await answer(request, true);
     response.headers.emplace_back("Access-Control-Allow-Origin", origin);

@@ -1,9 +1,13 @@
-// /internal/shutdown: ends the guests in order, then the daemon. For `admin shutdown` on this machine.
+// /internal/shutdown: lets operations come to their end, ends the guests in order, then the daemon. For `admin shutdown` on this
+// machine.
 #include "api/routes.h"
 
 #include "api/respond.h"
 #include "api/router.h"
+#include "base/log.h"
 #include "engine/instances/service.h"
+#include "engine/operations/operations.h"
+#include "engine/server/service.h"
 
 namespace virga::api {
 namespace {
@@ -24,6 +28,11 @@ Task<Result<http::Response>> shut_down(Context& c) {
     force = *truth;
   }
   if (!c.services.about.end) co_return fail(ErrorKind::unsupported, "this server cannot be shut down from here");
+  if (!force) {
+    const auto minutes = parse_integer(c.services.server.config()->setting("core.shutdown_timeout"), 0, 10'000).value_or(5);
+    const auto left = co_await c.services.operations.drain(std::chrono::minutes(minutes));
+    if (left > 0) log::warn("shutting down while {} operations still run", left);
+  }
   VIRGA_CO_CHECK(co_await c.services.instances.stop_all(c.caller(), force, timeout));
   c.services.about.end();
   co_return empty();

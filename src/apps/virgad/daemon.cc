@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -308,8 +309,13 @@ Task<Result<>> Daemon::Parts::listen() {
                                    executor);
   http = std::make_unique<http::Server>(executor, api->handler(), api::Api::server_options());
   auto identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
-  https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), api::Api::server_options(), identity);
-  metrics = std::make_unique<HttpsAddress>(executor, "metrics", api->metrics_handler(), api::Api::server_options(), identity);
+  auto over_tcp = api::Api::server_options();
+  over_tcp.trusts_proxy = [this](const std::string& host) {
+    const auto trusted = engine::listed(server->config()->setting("core.https_trusted_proxy"));
+    return std::find(trusted.begin(), trusted.end(), host) != trusted.end();
+  };
+  https = std::make_unique<HttpsAddress>(executor, "HTTPS", api->handler(), over_tcp, identity);
+  metrics = std::make_unique<HttpsAddress>(executor, "metrics", api->metrics_handler(), over_tcp, identity);
   VIRGA_CO_CHECK(http->listen_unix(options.socket, 0660));
   VIRGA_CO_CHECK(give_to_group(options.socket, options.group));
   server->set_apply(

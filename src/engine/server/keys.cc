@@ -1,5 +1,6 @@
 #include "engine/server/keys.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,12 +8,22 @@
 
 #include "base/units.h"
 #include "engine/server/address.h"
+#include "engine/server/later_keys.h"
 #include "model/expiry.h"
 #include "model/image.h"
 #include "model/name.h"
 
 namespace virga::engine {
 namespace {
+
+/// Empty: it is no address.
+std::string normal_address(const std::string& text) {
+  std::array<char, 46> out{};
+  in6_addr raw{};
+  for (const int family : {AF_INET, AF_INET6})
+    if (::inet_pton(family, text.c_str(), &raw) == 1) ::inet_ntop(family, &raw, out.data(), out.size());
+  return out.data();
+}
 
 Result<> address(std::string& value) {
   VIRGA_TRY(const ListenAddress parsed, parse_listen_address(value));
@@ -40,6 +51,27 @@ Result<> origin(std::string& value) {
     return fail(ErrorKind::invalid, "an origin is written as https://ui.example.org");
   return {};
 }
+Result<> origins(std::string& value) {
+  VIRGA_CHECK(one_line(value));
+  for (auto one : listed(value)) VIRGA_CHECK(origin(one));
+  return {};
+}
+Result<> addresses(std::string& value) {
+  VIRGA_CHECK(one_line(value));
+  std::string normal;
+  for (const auto& one : listed(value)) {
+    auto address = normal_address(one);
+    if (address.empty()) return fail(ErrorKind::invalid, "write IP addresses without prefix or port, with commas between them");
+    normal += (normal.empty() ? "" : ",") + address;
+  }
+  value = std::move(normal);
+  return {};
+}
+Result<> shutdown_action(std::string& value) {
+  if (value == "shutdown") return {};
+  if (value == "evacuate") return fail(ErrorKind::unsupported, "there are no clusters yet: instances have nowhere else to go");
+  return fail(ErrorKind::invalid, "the action is shutdown");
+}
 Result<> proxy(std::string& value) {
   VIRGA_CHECK(one_line(value));
   const auto rest = value.starts_with("http://") ? std::string_view(value).substr(7) : std::string_view(value);
@@ -66,6 +98,9 @@ Result<> whole(std::string& value, std::int64_t most) {
 Result<> some_hours(std::string& value) {
   return whole(value, 100'000);
 }
+Result<> some_minutes(std::string& value) {
+  return whole(value, 10'000);
+}
 Result<> some_days(std::string& value) {
   return whole(value, 36'500);
 }
@@ -86,6 +121,11 @@ constexpr std::array keys{
     ServerKey{"core.https_allowed_headers", "string", "", "request headers that pages of the allowed origin may set", one_line},
     ServerKey{"core.https_allowed_methods", "string", "", "methods that pages of the allowed origin may use", one_line},
     ServerKey{"core.https_allowed_origin", "string", "", "the one other origin whose pages may use the API", origin},
+    ServerKey{"core.https_allowed_websocket_origin", "string", "",
+              "further origins whose pages may open WebSockets, with commas between them", origins},
+    ServerKey{"core.https_trusted_proxy", "string", "",
+              "addresses of proxies that say in a PROXY header whose connections they pass on, with commas between them",
+              addresses},
     ServerKey{"core.metrics_address", "string", "", "where /1.0/metrics is served, and nothing else", address},
     ServerKey{"core.metrics_authentication", "bool", "true", "whether who reads the metrics needs a certificate", truth},
     ServerKey{"core.proxy_http", "string", "", "proxy for what the daemon fetches over HTTP", proxy},
@@ -93,6 +133,10 @@ constexpr std::array keys{
     ServerKey{"core.proxy_ignore_hosts", "string", "",
               "hosts, domains and address ranges that need no proxy, with commas between them", one_line},
     ServerKey{"core.remote_token_expiry", "string", "1d", "how long a token for a new client is good: 30M, 2H, 1d, 1w", lifetime},
+    ServerKey{"core.shutdown_action", "string", "shutdown",
+              "what happens to the instances when the daemon is shut down: only shutdown", shutdown_action},
+    ServerKey{"core.shutdown_timeout", "integer", "5",
+              "minutes that a shutdown waits for running operations before it stops the instances", some_minutes},
     ServerKey{"images.auto_update_cached", "bool", "true", "whether images that were fetched for an instance follow their server",
               truth},
     ServerKey{"images.auto_update_interval", "integer", "6", "hours between looks for newer images; 0: never", some_hours},
@@ -104,10 +148,6 @@ constexpr std::array keys{
               some_days},
     ServerKey{"user.*", "string", "", "free for the user", free_text},
 };
-
-/// Keys that Incus has: known by their first part, and refused as not supported rather than unknown.
-constexpr std::array families{"acme.",      "authorization.", "backups.", "cluster.", "core.", "images.",
-                              "instances.", "logging.",       "loki.",    "network.", "oidc.", "storage."};
 
 std::string nearest_key(std::string_view key) {
   std::string best;
@@ -122,11 +162,10 @@ tl::unexpected<Error> unknown(const std::string& key) {
     return fail(Error(ErrorKind::unsupported, "'core.trust_password' is not supported: it would be one secret for everybody")
                     .with_field(field)
                     .with_hint("make a token for each client with 'virga config trust add'"));
-  const bool known = std::any_of(families.begin(), families.end(), [&](const char* family) { return key.starts_with(family); });
-  auto error = Error(known ? ErrorKind::unsupported : ErrorKind::invalid,
-                     known ? fmt::format("'{}' is unknown or not supported yet", key.substr(0, 100))
-                           : fmt::format("unknown server configuration key '{}'", key.substr(0, 100)))
-                   .with_field(field);
+  if (const auto why = why_not_supported(key); !why.empty())
+    return fail(Error(ErrorKind::unsupported, fmt::format("'{}' is not supported: {}", key, why)).with_field(field));
+  auto error =
+      Error(ErrorKind::invalid, fmt::format("unknown server configuration key '{}'", key.substr(0, 100))).with_field(field);
   if (auto near = nearest_key(key); !near.empty()) error = std::move(error).with_hint(fmt::format("did you mean '{}'?", near));
   return fail(std::move(error));
 }
@@ -158,6 +197,19 @@ Result<Config> check_server_config(Config config) {
       return fail(std::move(ok).error().wrap(fmt::format("invalid value for '{}'", key)).with_field("config." + key));
   }
   return config;
+}
+
+std::vector<std::string> listed(std::string_view value) {
+  std::vector<std::string> out;
+  while (!value.empty()) {
+    const auto comma = value.find(',');
+    auto item = value.substr(0, comma);
+    while (item.starts_with(' ')) item.remove_prefix(1);
+    while (item.ends_with(' ')) item.remove_suffix(1);
+    out.emplace_back(item);
+    value.remove_prefix(comma == std::string_view::npos ? value.size() : comma + 1);
+  }
+  return out;
 }
 
 std::string server_setting(const Config& config, std::string_view key) {

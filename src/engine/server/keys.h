@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "model/config.h"
@@ -25,6 +26,8 @@ std::span<const ServerKey> server_keys();
 const ServerKey* find_server_key(std::string_view key);
 /// Removes empty values and puts the others into their normal form. Errors: invalid, unsupported, field "config.<key>".
 Result<Config> check_server_config(Config config);
+/// What stands between the commas of a value, without blanks around it.
+std::vector<std::string> listed(std::string_view value);
 /// The value, or what the key is worth where it is not set.
 std::string server_setting(const Config& config, std::string_view key);
 

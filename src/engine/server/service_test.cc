@@ -96,11 +96,19 @@ TEST_F(ServerTest, ConfigurationIsCheckedAppliedAndKept) {
 }
 
 TEST_F(ServerTest, OtherKeysAreRefusedByName) {
-  for (const char* key :
-       {"core.trust_password", "core.bgp_address", "cluster.https_address", "images.unknown", "oidc.issuer", "core.https_addres"}) {
+  const std::map<std::string, ErrorKind> refused = {{"core.trust_password", ErrorKind::unsupported},
+                                                    {"core.bgp_address", ErrorKind::unsupported},
+                                                    {"cluster.https_address", ErrorKind::unsupported},
+                                                    {"logging.here.target.type", ErrorKind::unsupported},
+                                                    {"logging.", ErrorKind::invalid},
+                                                    {"oidc.issuer", ErrorKind::unsupported},
+                                                    {"oidc.isuer", ErrorKind::invalid},
+                                                    {"images.unknown", ErrorKind::invalid},
+                                                    {"core.https_addres", ErrorKind::invalid}};
+  for (const auto& [key, kind] : refused) {
     auto r = check_server_config({{key, "1"}});
     ASSERT_FALSE(r) << key;
-    EXPECT_EQ(r.error().kind(), ErrorKind::unsupported);
+    EXPECT_EQ(r.error().kind(), kind) << key;
     EXPECT_NE(r.error().message().find(key), std::string::npos);
     EXPECT_EQ(r.error().field(), std::string("config.") + key);
   }
@@ -119,7 +127,16 @@ TEST_F(ServerTest, EveryKeyHasDocumentsAndRefusesNonsense) {
     const std::string key = rule.key.ends_with('*') ? "user.x" : std::string(rule.key);
     EXPECT_EQ(kind_of(check_server_config({{key, std::string("a\0b\r\n", 5)}})), ErrorKind::invalid) << key;
   }
+  auto normal = check_server_config({{"core.https_trusted_proxy", "192.0.2.1, 2001:DB8:0::1"}});
+  ASSERT_TRUE(normal) << normal.error().text();
+  EXPECT_EQ(normal->at("core.https_trusted_proxy"), "192.0.2.1,2001:db8::1");
+  EXPECT_TRUE(check_server_config({{"core.https_allowed_websocket_origin", "https://a.example.org, https://b.example.org"}}));
+  EXPECT_EQ(kind_of(check_server_config({{"core.shutdown_action", "evacuate"}})), ErrorKind::unsupported);
   for (const auto& [key, value] : Config{{"core.https_allowed_origin", "*"},
+                                         {"core.https_allowed_websocket_origin", "https://a.example.org,*"},
+                                         {"core.https_trusted_proxy", "192.0.2.0/24"},
+                                         {"core.shutdown_action", "explode"},
+                                         {"core.shutdown_timeout", "-1"},
                                          {"core.proxy_https", "http://user@proxy:1"},
                                          {"core.remote_token_expiry", "soon"},
                                          {"core.metrics_authentication", "perhaps"},

@@ -31,7 +31,7 @@ Result<> shut_down(App& app, const Args& args) {
   if (timeout >= 0) url = std::move(url).query("timeout", fmt::format("{}", timeout));
   VIRGA_TRY(auto* api, app.api());
   auto progress = app.progress("");
-  progress.show("Stopping all instances");
+  progress.show("Waiting for operations, then stopping all instances");
   VIRGA_CHECK(api->send("PUT", url));
   progress.show("Waiting for the daemon to end");
   return wait_until_gone(app);
@@ -43,6 +43,8 @@ Command admin_shutdown_command() {
   return {.use = "shutdown",
           .summary = "Stop all instances, then the daemon",
           .description =
+              "Operations that run get the time of core.shutdown_timeout, in minutes, to come to their end; with --force they get "
+              "none.\n"
               "Instances are stopped in the order of boot.stop.priority, highest first, and cleanly where they stop in time. They "
               "start\n"
               "again with the next start of the daemon. To end the daemon and leave the instances running, stop its service\n"
