@@ -1,4 +1,4 @@
-#include "engine/images/streams.h"
+#include "model/streams.h"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "model/image.h"
 
-namespace virga::engine::streams {
+namespace virga::streams {
 namespace {
 
 constexpr std::size_t max_products = 50'000, max_versions = 1'000, max_aliases = 100;
@@ -228,4 +228,4 @@ const Download* choose(const std::vector<Download>& images, const Wanted& wanted
   return best;
 }
 
-}  // namespace virga::engine::streams
+}  // namespace virga::streams

@@ -12,7 +12,7 @@
 #include "base/units.h"
 #include "model/config.h"
 
-namespace virga::engine::streams {
+namespace virga::streams {
 
 constexpr std::size_t max_document = 16u << 20;  ///< bytes of an index or a list
 constexpr const char* index_path = "streams/v1/index.json";
@@ -50,4 +50,4 @@ struct Wanted {
 /// The newest that fits; without a type a container's is preferred. Null where none does.
 const Download* choose(const std::vector<Download>& images, const Wanted& wanted);
 
-}  // namespace virga::engine::streams
+}  // namespace virga::streams

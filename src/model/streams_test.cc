@@ -1,4 +1,4 @@
-#include "engine/images/streams.h"
+#include "model/streams.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-namespace virga::engine::streams {
+namespace virga::streams {
 namespace {
 
 std::string digest(char c) {
@@ -110,4 +110,4 @@ TEST(Simplestreams, WhatIsMalformedIsPassedOver) {
 }
 
 }  // namespace
-}  // namespace virga::engine::streams
+}  // namespace virga::streams

@@ -1,8 +1,10 @@
 // What the images service keeps inside; private to this folder.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -78,7 +80,6 @@ struct Images::Impl {
   WallTime expiry_of(const Image& image) const;
   Task<WallTime> prune();
   Task<> update_all();
-  Task<> upkeep();
 
   Task<> unpack(storage::Driver& pool, std::string fingerprint, std::shared_ptr<Unpacking> job);
   Task<Result<>> unpack_staged(storage::ImageOps& ops, std::string fingerprint);
@@ -90,6 +91,7 @@ struct Images::Impl {
   Cache<ImageAlias> aliases;
   std::map<UnpackKey, std::shared_ptr<Unpacking>> unpacking;
   std::map<std::string, std::unique_ptr<ImageProtocol>, std::less<>> protocols;  ///< by name
+  std::optional<std::chrono::steady_clock::time_point> next_update;              ///< when the servers are looked at again
   std::set<std::string> removing;                                                ///< fingerprints whose files are going
   TaskGroup tasks;
 };

@@ -124,22 +124,25 @@ Task<> Images::Impl::update_all() {
   }
 }
 
-Task<> Images::Impl::upkeep() {
-  auto next_update = std::chrono::steady_clock::now() + first_update;
+Task<Milliseconds> Images::tend(std::chrono::steady_clock::time_point now) {
+  auto& impl = *impl_;
+  if (!impl.next_update) impl.next_update = now + first_update;
+  const auto interval = parse_integer(impl.setting("images.auto_update_interval", "6"), 0, 100'000).value_or(6);
+  if (interval > 0 && now >= *impl.next_update) {
+    co_await impl.update_all();
+    impl.next_update = now + hours(interval);
+  }
+  auto pause = longest_pause;
+  if (const auto due = co_await impl.prune(); due != WallTime::max())
+    pause = std::min(pause, std::max(Milliseconds(1000), std::chrono::ceil<Milliseconds>(due - impl.parts.clock.now())));
+  if (interval > 0) pause = std::min(pause, std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(*impl.next_update - now)));
+  co_return pause;
+}
+
+Task<> Images::upkeep() {
   for (;;) {
-    const auto prune_due = co_await prune();
-    auto pause = longest_pause;
-    if (prune_due != WallTime::max())
-      pause = std::min(pause, std::max(Milliseconds(1000), std::chrono::ceil<Milliseconds>(prune_due - parts.clock.now())));
-    const auto interval = parse_integer(setting("images.auto_update_interval", "6"), 0, 100'000).value_or(6);
-    const auto now = std::chrono::steady_clock::now();
-    if (interval > 0 && now >= next_update) {
-      co_await update_all();
-      next_update = std::chrono::steady_clock::now() + hours(interval);
-      continue;
-    }
-    if (interval > 0) pause = std::min(pause, std::chrono::ceil<Milliseconds>(next_update - now));
-    if (!co_await sleep_for(pause)) co_return;
+    const auto pause = co_await tend(std::chrono::steady_clock::now());
+    if (co_await is_cancelled() || !co_await sleep_for(pause)) co_return;
   }
 }
 

@@ -30,7 +30,7 @@ struct ImportImage;
 /// Which image of which server; as clients say it.
 struct ImageSource {
   std::string server;       ///< "https://images.example.org"
-  std::string protocol;     ///< "simplestreams"
+  std::string protocol;     ///< "simplestreams", "incus"
   std::string alias;        ///< or fingerprint
   std::string fingerprint;  ///< or the beginning of one
   std::string certificate;  ///< PEM: the only one that is accepted; empty: the system's authorities decide
@@ -68,5 +68,6 @@ class ImageProtocol {
 
 /// All must outlive it.
 std::unique_ptr<ImageProtocol> make_simplestreams(remote::Driver& remotes, image::Files& files, BlockingPool& blocking);
+std::unique_ptr<ImageProtocol> make_incus_protocol(remote::Driver& remotes, image::Files& files);
 
 }  // namespace virga::engine

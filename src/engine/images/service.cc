@@ -160,8 +160,10 @@ Task<Result<>> Images::load() {
   VIRGA_CO_CHECK(co_await impl_->images.load());
   VIRGA_CO_CHECK(co_await impl_->aliases.load());
   impl_->register_kinds();
-  if (auto& p = impl_->parts; p.remotes != nullptr && p.blocking != nullptr)
+  if (auto& p = impl_->parts; p.remotes != nullptr && p.blocking != nullptr) {
     impl_->protocols["simplestreams"] = make_simplestreams(*p.remotes, p.files, *p.blocking);
+    impl_->protocols["incus"] = make_incus_protocol(*p.remotes, p.files);
+  }
   co_return Result<>();
 }
 
@@ -169,7 +171,7 @@ Task<Result<>> Images::resume() {
   std::set<std::string> known;
   for (const auto& i : impl_->images.list()) known.insert(i->fingerprint);
   VIRGA_CO_CHECK(co_await impl_->parts.files.sweep(std::move(known)));
-  if (!impl_->protocols.empty()) impl_->tasks.spawn("images that follow their servers", impl_->upkeep());
+  if (!impl_->protocols.empty()) impl_->tasks.spawn("images that follow their servers", upkeep());
   co_return Result<>();
 }
 

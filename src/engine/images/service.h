@@ -2,6 +2,7 @@
 // only. Reads come from memory. A file for each verb; service.cc has the reads and what happens when the daemon starts.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -167,10 +168,14 @@ class Images {
   /// Removes files that belong to no image.
   Task<Result<>> resume();
   Task<> stop();
+  /// One round of what resume() lets run for ever: cached images that nobody has used for long go, and when it is time, newer ones
+  /// are looked for. How long until the next round. For tests, which say what time it is.
+  Task<Milliseconds> tend(std::chrono::steady_clock::time_point now);
 
   struct Impl;
 
  private:
+  Task<> upkeep();
   std::unique_ptr<Impl> impl_;
 };
 

@@ -5,7 +5,7 @@
 #include "drivers/remote/driver.h"
 #include "engine/images/server.h"
 #include "engine/images/service.h"
-#include "engine/images/streams.h"
+#include "model/streams.h"
 
 namespace virga::engine {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "engine/images/remote_api.h"
 #include "engine/url.h"
 
 namespace virga::engine {
@@ -25,38 +26,6 @@ bool names_this_machine(std::string_view url) {
   if (host == "localhost") return true;
   const auto address = parse_ip(host);
   return address && reach_of(*address) == Reach::loopback;
-}
-
-/// "https://host:8443" without what could lead elsewhere. Errors: invalid.
-Result<> check_server(std::string_view field, std::string_view url) {
-  if (url.starts_with("https://") && url.find_first_of("?#@ \\") == std::string_view::npos) return {};
-  return invalid(std::string(field), fmt::format("'{}' must be the URL of a server, https://HOST:PORT", field));
-}
-
-std::string join(std::string_view server, std::string_view path) {
-  while (server.ends_with('/')) server.remove_suffix(1);
-  return fmt::format("{}{}", server, path);
-}
-
-std::string query(std::initializer_list<std::pair<std::string_view, std::string_view>> items) {
-  std::string out;
-  for (const auto& [key, value] : items)
-    if (!value.empty()) out += fmt::format("{}{}={}", out.empty() ? "?" : "&", key, url_encode(value));
-  return out;
-}
-
-/// The envelope's metadata. Errors: the server's, by its status; invalid.
-Result<json::object> open(const remote::Answer& answer) {
-  auto body = parse_json_object(answer.body);
-  if (answer.status / 100 != 2) {
-    const auto words = body ? Fields(*body).string("error").value_or("") : std::string();
-    const auto kind = answer.status == 404   ? ErrorKind::not_found
-                      : answer.status == 403 ? ErrorKind::denied
-                                             : ErrorKind::unavailable;
-    return fail(kind, fmt::format("the server answered {}{}{}", answer.status, words.empty() ? "" : ": ", words.substr(0, 300)));
-  }
-  if (!body) return fail(std::move(body).error().wrap("the server's answer"));
-  return Fields(*body).object("metadata");
 }
 
 /// "42% (12.3MiB)", as clients show it.
@@ -171,10 +140,10 @@ Result<OperationPtr> ImageTransfers::take_in(Expected expected, ImportImage brou
 // --- pull ---
 
 Task<Result<json::object>> ImageTransfers::ask(const PullImage& request, Reach reach, std::string path) const {
-  remote::Request one{.url = join(request.server, path), .certificate = request.certificate, .reach = reach};
+  remote::Request one{.url = join_url(request.server, path), .certificate = request.certificate, .reach = reach};
   one.max_body = 1u << 20;
   VIRGA_CO_TRY(const auto answer, co_await remotes_.fetch(std::move(one)));
-  co_return open(answer);
+  co_return open_answer(answer);
 }
 
 Result<OperationPtr> ImageTransfers::pull(Caller caller, PullImage request) {
@@ -195,13 +164,13 @@ Result<OperationPtr> ImageTransfers::pull(Caller caller, PullImage request) {
 Task<Result<>> ImageTransfers::fetch_image(Operation& operation, PullImage request) {
   const auto reach = reach_of_caller(operation.spec().caller, request.server);
   if (request.fingerprint.empty()) {
-    VIRGA_CO_TRY(
-        const auto alias,
-        co_await ask(request, reach, "/1.0/images/aliases/" + url_encode(request.alias) + query({{"project", request.project}})));
+    VIRGA_CO_TRY(const auto alias,
+                 co_await ask(request, reach,
+                              "/1.0/images/aliases/" + url_encode(request.alias) + query_of({{"project", request.project}})));
     VIRGA_CO_TRY(request.fingerprint, Fields(alias).string("target"));
   }
   const auto at = "/1.0/images/" + url_encode(request.fingerprint);
-  const auto with = query({{"project", request.project}, {"secret", request.secret}});
+  const auto with = query_of({{"project", request.project}, {"secret", request.secret}});
   VIRGA_CO_TRY(const auto info, co_await ask(request, reach, at + with));
   const Fields fields(info, "image");
   auto& image = request.image;
@@ -225,7 +194,7 @@ Task<Result<>> ImageTransfers::fetch_image(Operation& operation, PullImage reque
   VIRGA_CO_CHECK(images_.check_import(image));
   operation.set_metadata("fingerprint", json::string(image.expected_fingerprint));
 
-  remote::Request whole{.url = join(request.server, at + "/export" + with), .certificate = request.certificate, .reach = reach};
+  remote::Request whole{.url = join_url(request.server, at + "/export" + with), .certificate = request.certificate, .reach = reach};
   whole.progress = [&operation](std::uint64_t have, std::optional<std::uint64_t> of) {
     show_progress(operation, "download_progress", have, of);
   };
@@ -267,7 +236,7 @@ Result<OperationPtr> ImageTransfers::push(Caller caller, std::string project, st
 
 Task<Result<>> ImageTransfers::send_image(Operation& operation, Images::Ptr image, PushImage request) {
   const auto reach = reach_of_caller(operation.spec().caller, request.target);
-  remote::Request one{.url = join(request.target, "/1.0/images" + query({{"project", request.project}})), .method = "POST"};
+  remote::Request one{.url = join_url(request.target, "/1.0/images" + query_of({{"project", request.project}})), .method = "POST"};
   one.certificate = request.certificate;
   one.reach = reach;
   one.headers = {{"X-Incus-secret", request.secret}, {"X-Incus-fingerprint", image->fingerprint}};
@@ -290,16 +259,16 @@ Task<Result<>> ImageTransfers::send_image(Operation& operation, Images::Ptr imag
   }
   auto sent = co_await remotes_.send(std::move(one), std::move(files));
   if (!sent) co_return fail(std::move(sent).error().wrap(fmt::format("send the image to '{}'", request.target)));
-  VIRGA_CO_TRY(const auto theirs, open(*sent));
+  VIRGA_CO_TRY(const auto theirs, open_answer(*sent));
   const Fields fields(theirs);
   VIRGA_CO_TRY(const auto id, fields.string("id"));
   VIRGA_CO_TRY(const auto metadata_of_theirs, fields.object("metadata"));
   VIRGA_CO_TRY(const auto secret, Fields(metadata_of_theirs).string("secret"));
   // The import over there can fail still.
-  const auto path = "/1.0/operations/" + url_encode(id) + "/wait" + query({{"secret", secret}, {"timeout", "-1"}});
-  remote::Request wait{.url = join(request.target, path), .certificate = request.certificate, .reach = reach};
+  const auto path = "/1.0/operations/" + url_encode(id) + "/wait" + query_of({{"secret", secret}, {"timeout", "-1"}});
+  remote::Request wait{.url = join_url(request.target, path), .certificate = request.certificate, .reach = reach};
   VIRGA_CO_TRY(const auto waited, co_await remotes_.fetch(std::move(wait)));
-  VIRGA_CO_TRY(const auto ended, open(waited));
+  VIRGA_CO_TRY(const auto ended, open_answer(waited));
   VIRGA_CO_TRY(const auto code, Fields(ended).integer("status_code"));
   VIRGA_CO_TRY(const auto problem, Fields(ended).string("err"));
   if (code != 200)

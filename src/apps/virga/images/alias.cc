@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/virga/images/images.h"
+#include "apps/virga/images/servers.h"
 #include "apps/virga/listing.h"
 #include "apps/virga/text.h"
 #include "apps/virga/values.h"
@@ -11,9 +12,25 @@ namespace {
 
 using Object = const json::object&;
 
+Result<json::array> all_aliases(App& app) {
+  VIRGA_TRY(const bool published, publishes_images(app, app.remote()));
+  if (!published) {
+    VIRGA_TRY(auto* api, app.api());
+    return api->array(app.url("/1.0/images/aliases").query("recursion", "1"));
+  }
+  VIRGA_TRY(const auto images, published_images(app, app.remote()));
+  json::array out;
+  for (const auto& image : objects_of(images))
+    for (const auto& alias : objects_of(array_of(image, "aliases")))
+      out.push_back(json::object{{"name", text_of(alias, "name")},
+                                 {"target", text_of(image, "fingerprint")},
+                                 {"type", text_of(image, "type")},
+                                 {"description", text_of(object_of(image, "properties"), "description")}});
+  return out;
+}
+
 Result<> list(App& app, const Args& args) {
-  VIRGA_TRY(auto* api, app.api());
-  VIRGA_TRY(auto aliases, api->array(app.url("/1.0/images/aliases").query("recursion", "1")));
+  VIRGA_TRY(auto aliases, all_aliases(app));
   json::array shown;
   for (auto& alias : aliases) {
     if (!alias.is_object()) continue;

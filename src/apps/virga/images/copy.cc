@@ -7,6 +7,7 @@
 
 #include "apps/virga/document.h"
 #include "apps/virga/images/images.h"
+#include "apps/virga/images/servers.h"
 #include "apps/virga/values.h"
 
 namespace virga::cli {
@@ -29,29 +30,6 @@ struct Copy {
   }
   std::string fingerprint() const { return text_of(image, "fingerprint"); }
 };
-
-/// Where a server can be reached by the other one, and the certificate that it shows.
-struct Meeting {
-  std::vector<std::string> addresses;
-  std::string certificate;
-};
-
-Result<Meeting> meeting_of(App& app, const std::string& remote, Api& api) {
-  Meeting out;
-  VIRGA_TRY(const auto server, api.object(Url("/1.0")));
-  const auto& environment = object_of(server, "environment");
-  out.certificate = text_of(environment, "certificate");
-  VIRGA_TRY(auto* config, app.config());
-  VIRGA_TRY(const auto* known, config->find(remote));
-  if (known->address.starts_with("https://")) out.addresses.push_back(known->address);
-  for (const auto& address : strings_of(environment, "addresses"))
-    if (const auto url = "https://" + address; out.addresses.empty() || out.addresses[0] != url) out.addresses.push_back(url);
-  if (out.addresses.empty())
-    return fail(Error(ErrorKind::unavailable, fmt::format("The server \"{}\" isn't listening on the network", remote))
-                    .with_hint("set its core.https_address, or copy with --mode=relay"));
-  if (out.certificate.empty()) out.certificate = config->server_certificate(remote);
-  return out;
-}
 
 json::object wanted(const Copy& copy) {
   json::array aliases;
@@ -116,6 +94,23 @@ Result<> push(Copy& copy) {
   return fail(std::move(last));
 }
 
+/// From a server that only publishes images: the target fetches them itself.
+Result<> fetch(Copy& copy, const std::string& name) {
+  if (copy.args.text("mode") != "pull")
+    return fail(Error(ErrorKind::invalid, fmt::format("\"{}\" only publishes images: the target has to fetch them", copy.from))
+                    .with_hint("leave --mode out"));
+  VIRGA_TRY(copy.image, published_image(copy.app, copy.from, name, copy.args.has("vm")));
+  VIRGA_TRY(auto sources, remote_sources(copy.app, copy.from, name, copy.args.has("vm")));
+  auto request = wanted(copy);
+  auto& source = sources.at(0);
+  // Such an alias may stand for an image of each kind.
+  source["image_type"] = text_of(copy.image, "type");
+  request["source"] = std::move(source);
+  auto progress = copy.app.progress("Copying the image");
+  VIRGA_CHECK(copy.target->run("POST", copy.target_url("/1.0/images"), std::move(request), &progress));
+  return {};
+}
+
 std::string joined(const std::vector<std::pair<std::string, std::string>>& items) {
   Url url("");
   for (const auto& [key, value] : items) url = std::move(url).query(key, value);
@@ -174,9 +169,15 @@ Result<> run_copy(App& app, const Args& args) {
   copy.target_project = args.text("target-project");
   if (copy.target_project.empty()) copy.target_project = config->remotes[to].project;
   if (copy.target_project.empty()) copy.target_project = "default";
+  VIRGA_TRY(copy.target, app.api_of(to));
+  VIRGA_TRY(const bool published, publishes_images(app, from));
+  if (published) {
+    VIRGA_CHECK(fetch(copy, name));
+    app.note("Image copied successfully!");
+    return {};
+  }
   VIRGA_CHECK(app.use_remote(from));
   VIRGA_TRY(copy.source, app.api());
-  VIRGA_TRY(copy.target, app.api_of(to));
   VIRGA_TRY(const auto fingerprint, resolve_image(app, name, args.has("vm")));
   VIRGA_TRY(copy.image, copy.source->object(copy.source_url("/1.0/images").segment(fingerprint)));
   const auto mode = args.text("mode");

@@ -5,6 +5,7 @@
 
 #include "apps/virga/commands.h"
 #include "apps/virga/document.h"
+#include "apps/virga/images/servers.h"
 #include "apps/virga/resource.h"
 #include "apps/virga/values.h"
 
@@ -23,9 +24,7 @@ const Resource& image_resource() {
 
 Result<json::object> image(App& app, const Args& args) {
   VIRGA_TRY(auto name, local_name(args[0]));
-  VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
-  VIRGA_TRY(auto* api, app.api());
-  return api->object(image_resource().url(app, fingerprint));
+  return find_image(app, name, args.has("vm"));
 }
 
 Result<> show(App& app, const Args& args) {
@@ -132,6 +131,14 @@ Result<std::string> resolve_image(App& app, const std::string& name, bool vm) {
   const auto base = images_of_alias(aliases, name.substr(0, slash));
   const auto& target = kind == "vm" ? base.vm : base.container;
   return target.empty() ? name : target;
+}
+
+Result<json::object> find_image(App& app, const std::string& name, bool vm) {
+  VIRGA_TRY(const bool published, publishes_images(app, app.remote()));
+  if (published) return published_image(app, app.remote(), name, vm);
+  VIRGA_TRY(auto fingerprint, resolve_image(app, name, vm));
+  VIRGA_TRY(auto* api, app.api());
+  return api->object(image_resource().url(app, fingerprint));
 }
 
 Command image_command() {

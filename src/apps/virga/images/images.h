@@ -20,6 +20,8 @@ Command image_alias_command();
 /// The fingerprint that an alias or (the start of) a fingerprint stands for; with `vm`, the alias of the virtual machine image.
 /// Errors: those of the server.
 Result<std::string> resolve_image(App& app, const std::string& name, bool vm);
+/// The image itself, also of a server that only publishes images. Errors: not_found, those of the server.
+Result<json::object> find_image(App& app, const std::string& name, bool vm);
 
 struct ImportFiles {
   std::string metadata;  ///< the unified tarball, or the metadata of a split image

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apps/virga/images/images.h"
+#include "apps/virga/images/servers.h"
 #include "apps/virga/instances/filter.h"
 #include "apps/virga/listing.h"
 #include "apps/virga/text.h"
@@ -63,14 +64,20 @@ bool matches(Object image, const std::string& filter) {
   return false;
 }
 
+Result<json::array> all_images(App& app, bool all_projects) {
+  VIRGA_TRY(const bool published, publishes_images(app, app.remote()));
+  if (published) return published_images(app, app.remote());
+  VIRGA_TRY(auto* api, app.api());
+  auto url = all_projects ? Url("/1.0/images").query("all-projects", "true") : app.url("/1.0/images");
+  return api->array(std::move(url).query("recursion", "1"));
+}
+
 Result<> list(App& app, const Args& args) {
   auto filters = args.words;
   if (!filters.empty() && filters[0].find('=') == std::string::npos && filters[0].find(':') != std::string::npos) {
     VIRGA_TRY(filters[0], local_name(filters[0]));
   }
-  VIRGA_TRY(auto* api, app.api());
-  auto url = args.has("all-projects") ? Url("/1.0/images").query("all-projects", "true") : app.url("/1.0/images");
-  VIRGA_TRY(auto images, api->array(std::move(url).query("recursion", "1")));
+  VIRGA_TRY(auto images, all_images(app, args.has("all-projects")));
   json::array shown;
   for (auto& image : images)
     if (image.is_object() &&
@@ -87,9 +94,7 @@ std::string lines(std::string_view title, const std::vector<std::string>& entrie
 
 Result<> info(App& app, const Args& args) {
   VIRGA_TRY(auto name, local_name(args[0]));
-  VIRGA_TRY(auto fingerprint, resolve_image(app, name, args.has("vm")));
-  VIRGA_TRY(auto* api, app.api());
-  VIRGA_TRY(auto image, api->object(app.url("/1.0/images").segment(fingerprint)));
+  VIRGA_TRY(const auto image, find_image(app, name, args.has("vm")));
   std::string out = fmt::format("Fingerprint: {}\nSize: {}\nArchitecture: {}\nType: {}\nPublic: {}\nTimestamps:\n",
                                 text_of(image, "fingerprint"), mebibytes(integer_of(image, "size")), text_of(image, "architecture"),
                                 text_of(image, "type"), boolean_of(image, "public") ? "yes" : "no");

@@ -1,7 +1,10 @@
 // launch and create.
 #include <fmt/format.h>
 
+#include <tuple>
+
 #include "apps/virga/document.h"
+#include "apps/virga/images/servers.h"
 #include "apps/virga/instances/instances.h"
 #include "apps/virga/instances/request.h"
 #include "apps/virga/values.h"
@@ -63,10 +66,13 @@ Result<> check_exists(App& app, Api& api, std::string_view base, std::string_vie
 }
 
 struct Names {
-  std::string image, instance;
+  std::string image_remote, image;  ///< the remote is empty where it is the instance's
+  std::string instance;
 };
 
-Result<Names> names_of(const Args& args) {
+/// "lab:tiny c1" makes an instance of this machine, or of the default remote, from an image of lab; "lab:c1" says where it is to
+/// be.
+Result<Names> names_of(App& app, const Args& args) {
   Names names;
   const bool empty = args.has("empty");
   if (empty && args.size() > 1) return fail(Error(ErrorKind::invalid, "--empty cannot be combined with an image name"));
@@ -74,9 +80,13 @@ Result<Names> names_of(const Args& args) {
     return fail(Error(ErrorKind::invalid, "Missing image name")
                     .with_hint("virga launch <image> [<name>], or --empty for an instance without an image"));
   if (!empty) {
-    VIRGA_TRY(names.image, local_name(args[0]));
+    std::tie(names.image_remote, names.image) = client::split_remote(args[0]);
+    if (names.image.empty()) return fail(Error(ErrorKind::invalid, "Missing image name"));
   }
-  VIRGA_TRY(names.instance, local_name(args.word(empty ? 0 : 1)));
+  auto [remote, instance] = client::split_remote(args.word(empty ? 0 : 1));
+  names.instance = std::move(instance);
+  VIRGA_CHECK(app.use_remote(remote.empty() ? app.remote() : remote));
+  if (names.image_remote == app.remote()) names.image_remote.clear();
   return names;
 }
 
@@ -91,9 +101,22 @@ void warn_without_network(App& app, Api& api, const std::string& name) {
       "  To attach a network to an instance, use: virga config device add <instance> eth0 nic network=<network>\n");
 }
 
+/// The first source that can be reached: a server may have several addresses.
+Result<json::object> create_from(App& app, Api& api, json::object request, std::vector<json::object> sources) {
+  auto progress = app.progress("Retrieving image");
+  Error last(ErrorKind::unavailable, "no address");
+  for (auto& source : sources) {
+    request["source"] = std::move(source);
+    auto made = api.run("POST", app.url("/1.0/instances"), request, &progress);
+    if (made || made.error().kind() == ErrorKind::cancelled) return made;
+    last = std::move(made).error();
+  }
+  return fail(std::move(last));
+}
+
 /// Returns the new instance's name.
 Result<std::string> create(App& app, const Args& args, bool launch) {
-  VIRGA_TRY(auto names, names_of(args));
+  VIRGA_TRY(auto names, names_of(app, args));
   VIRGA_TRY(auto document, piped_document());
   VIRGA_TRY(auto* api, app.api());
   const std::string doing = launch ? "Launching" : "Creating";
@@ -107,14 +130,16 @@ Result<std::string> create(App& app, const Args& args, bool launch) {
   VIRGA_CHECK(check_exists(app, *api, "/1.0/networks", "network", args.text("network")));
   VIRGA_CHECK(check_exists(app, *api, "/1.0/storage-pools", "storage pool", args.text("storage")));
   VIRGA_CHECK(apply_device_flags(request, args, inherited));
+  std::vector<json::object> sources;
   if (args.has("empty")) {
-    request["source"] = json::object{{"type", "none"}};
+    sources.push_back({{"type", "none"}});
+  } else if (names.image_remote.empty()) {
+    VIRGA_TRY(auto here, image_source(app, *api, names.image));
+    sources.push_back(std::move(here));
   } else {
-    VIRGA_TRY(request["source"], image_source(app, *api, names.image));
+    VIRGA_TRY(sources, remote_sources(app, names.image_remote, names.image, text_of(request, "type") == "virtual-machine"));
   }
-
-  auto progress = app.progress("Retrieving image");
-  VIRGA_TRY(auto operation, api->run("POST", app.url("/1.0/instances"), std::move(request), &progress));
+  VIRGA_TRY(auto operation, create_from(app, *api, std::move(request), std::move(sources)));
   std::string name = names.instance;
   if (name.empty()) {
     auto made = strings_of(object_of(operation, "resources"), "instances");
@@ -157,7 +182,8 @@ Command create_command() {
               return {};
             }
             return run_create(app, args);
-          }};
+          },
+          .own_remotes = true};
 }
 
 Command launch_command() {
@@ -179,7 +205,8 @@ Command launch_command() {
               return {};
             }
             return run_launch(app, args);
-          }};
+          },
+          .own_remotes = true};
 }
 
 }  // namespace virga::cli

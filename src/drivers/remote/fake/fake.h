@@ -11,7 +11,7 @@
 
 namespace virga::remote {
 
-class FakeDriver final : public Driver {
+class FakeDriver : public Driver {
  public:
   std::map<std::string, Answer> answers;                                          ///< by URL; others are 404
   std::vector<Request> asked;                                                     ///< in order
