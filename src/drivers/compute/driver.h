@@ -198,6 +198,11 @@ class FileOps {
   virtual Task<Result<>> write_files(std::string /*rootfs*/, IdRange /*ids*/, std::vector<NewFile> /*files*/) {
     co_return fail(ErrorKind::unsupported, "files cannot be written into the root of a virtual machine");
   }
+  /// Writes files into a virtual machine that runs, making the directories above them; waits for its agent. Errors: as open_files;
+  /// unsupported; of the first that cannot be written.
+  virtual Task<Result<>> write_running(std::string /*id*/, std::vector<NewFile> /*files*/) {
+    co_return fail(ErrorKind::unsupported, "files of a container are written before it starts");
+  }
 };
 
 /// A guest's text console and, where it has one, its screen.

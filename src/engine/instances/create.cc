@@ -106,7 +106,6 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   instance.description = std::move(request.description);
   instance.ephemeral = request.ephemeral;
   instance.created_at = self->parts.clock.now();
-  instance.profiles = request.profiles.value_or(std::vector<std::string>{"default"});
   instance.config = std::move(request.config);
   instance.devices = std::move(request.devices);
   VIRGA_CO_CHECK(check_instance_name(instance.name));
@@ -117,19 +116,14 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   if (find(instance.project, instance.name))
     co_return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
 
-  VIRGA_CO_TRY(auto profiles, self->profiles_of(instance));
-  expand(instance, profiles);
-  VIRGA_CO_CHECK(check(instance));
-  VIRGA_CO_TRY(auto root, root_disk(instance.expanded_devices));
-  instance.pool = root.second.at("pool");
-  if (!self->parts.pools.find(instance.pool))
-    co_return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool))
-                       .with_field(fmt::format("devices.{}.pool", root.first)));
-  VIRGA_CO_TRY(auto spec, volume_spec(instance));
-  for (const auto& nic : nics_of(instance))
-    if (!self->parts.networks.find(nic.network))
-      co_return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
-                         .with_field(fmt::format("devices.{}.network", nic.device)));
+  Images::Ptr image;
+  if (!request.image_server) {
+    VIRGA_CO_TRY(image, self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
+  }
+  instance.profiles = request.profiles                    ? *request.profiles
+                      : image && !image->profiles.empty() ? image->profiles
+                                                          : std::vector<std::string>{"default"};
+  VIRGA_CO_CHECK(self->place(instance));
 
   std::optional<FetchImage> fetch;
   if (request.image_server) {
@@ -140,15 +134,12 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
     fetch->image.cached = true;
     VIRGA_CO_CHECK(self->parts.images.check_fetch(*fetch));
   } else {
-    VIRGA_CO_TRY(auto image,
-                 self->parts.images.resolve(request.project, request.image_alias, request.image_fingerprint, request.type));
     take_image(instance, *image);
   }
   instance.config["volatile.uuid"] = instance.uuid;
   instance.config["volatile.last_state.power"] = "STOPPED";
   instance.config["volatile.apply_template"] = "create";
-  expand(instance, profiles);
-  VIRGA_CO_CHECK(check(instance));
+  VIRGA_CO_CHECK(self->place(instance));
   VIRGA_CO_CHECK(self->parts.projects.policy().check(instance));
 
   const auto url = instance_url(instance.project, instance.name);
@@ -160,12 +151,12 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   operation.resources = {{"instances", {url}}};
   operation.may_cancel = true;
   operation.caller = caller;
-  const bool then_start = request.start;
-  auto body = [self, caller, url, then_start, instance, fetch](Operation& o) -> Task<Result<>> {
+  const bool then_start = request.start, profiles_of_image = !request.profiles;
+  auto body = [self, caller, url, then_start, profiles_of_image, instance, fetch](Operation& o) -> Task<Result<>> {
     auto claim = self->parts.operations.claim(url, o);
     if (!claim) co_return fail(std::move(claim).error());
     auto made = instance;
-    if (fetch) VIRGA_CO_CHECK(co_await self->fetch_image(o, *fetch, made));
+    if (fetch) VIRGA_CO_CHECK(co_await self->fetch_image(o, *fetch, made, profiles_of_image));
     VIRGA_CO_CHECK(co_await self->create(o.id(), std::move(made), caller));
     if (!then_start) co_return Result<>{};
     auto started = co_await self->start(random_uuid(), instance.project, instance.name, caller);
@@ -181,13 +172,33 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   co_return self->parts.operations.start(std::move(operation), std::move(body));
 }
 
-Task<Result<>> Instances::Impl::fetch_image(Operation& operation, FetchImage request, Instance& instance) {
+Result<> Instances::Impl::place(Instance& instance) const {
+  VIRGA_TRY(auto profiles, profiles_of(instance));
+  expand(instance, profiles);
+  VIRGA_CHECK(check(instance));
+  VIRGA_TRY(auto root, root_disk(instance.expanded_devices));
+  instance.pool = root.second.at("pool");
+  if (!parts.pools.find(instance.pool))
+    return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool))
+                    .with_field(fmt::format("devices.{}.pool", root.first)));
+  VIRGA_CHECK(volume_spec(instance));
+  for (const auto& nic : nics_of(instance))
+    if (!parts.networks.find(nic.network))
+      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
+                      .with_field(fmt::format("devices.{}.network", nic.device)));
+  return {};
+}
+
+Task<Result<>> Instances::Impl::fetch_image(Operation& operation, FetchImage request, Instance& instance, bool profiles_of_image) {
   const auto type = instance.type;
   const auto project = request.image.project;
   VIRGA_CO_TRY(auto fingerprint, co_await parts.images.fetch_within(operation, std::move(request)));
   VIRGA_CO_TRY(auto image, parts.images.resolve(project, "", fingerprint, type));
   take_image(instance, *image);
-  co_return Result<>{};
+  // One that was here already may have been given profiles.
+  if (!profiles_of_image || image->profiles.empty()) co_return Result<>{};
+  instance.profiles = image->profiles;
+  co_return place(instance);
 }
 
 Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instance, Caller caller) {
@@ -248,7 +259,7 @@ void Instances::Impl::register_procedures() {
                               }));
   parts.journal.register_kind("instance-start", with_instance([this](std::string id, Ptr i, const json::object&) {
                                 // A later start was acknowledged: whether it still runs is resume()'s to see.
-                                return power_of(*i) == "RUNNING" ? Procedure{} : start_procedure(std::move(id), i);
+                                return power_of(*i) == "RUNNING" ? Procedure{} : start_procedure(std::move(id), i, false);
                               }));
   parts.journal.register_kind("instance-stop", with_instance([this](std::string id, Ptr i, const json::object&) {
                                 auto p = stop_procedure(std::move(id), i, Power::stopped);

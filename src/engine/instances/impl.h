@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -39,12 +40,15 @@ class IdRanges {
 enum class Power { stopped, keep };
 /// What a stop changes in the document.
 void mark_stopped(Instance& instance, Power power);
+/// Whether a virtual machine that runs is still to get the files of its templates.
+bool templates_due(const Instance& instance);
 /// volatile.last_state.power
 std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 
 struct Packing;
 struct FetchImage;
+struct InstanceMetadata;
 
 struct Instances::Impl {
   using Key = std::pair<std::string, std::string>;  // project, name
@@ -100,7 +104,7 @@ struct Instances::Impl {
 
   // --- procedures: each builds the steps of a verb; the journal runs them, recovery builds them again from the row's arguments
   Procedure create_procedure(std::string id, Instance instance);
-  Procedure start_procedure(std::string id, Ptr instance);
+  Procedure start_procedure(std::string id, Ptr instance, bool templates);
   Procedure stop_procedure(std::string id, Ptr instance, Power power);
   Procedure move_procedure(std::string id, Ptr instance, Ptr moved);
   Procedure remove_procedure(std::string id, Ptr instance);
@@ -123,7 +127,8 @@ struct Instances::Impl {
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
-  Task<Result<>> fetch_image(Operation& operation, FetchImage request, Instance& instance);
+  Result<> place(Instance& instance) const;  // what its profiles say: the expanded configuration, and the pool it lies in
+  Task<Result<>> fetch_image(Operation& operation, FetchImage request, Instance& instance, bool profiles_of_image);
   Task<Result<>> start(std::string operation_id, std::string project, std::string name, Caller caller);
   Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force,
                       std::int64_t timeout_seconds, bool restarting);
@@ -163,8 +168,12 @@ struct Instances::Impl {
   std::unordered_multimap<std::string, std::string> consoles;  // operations of open consoles, by uuid
 
   // --- metadata and templates (metadata.cc, templates.cc)
+  Task<Result<std::optional<InstanceMetadata>>> kept_metadata(std::string uuid);  // absent: it has none of its own
   Task<Result<>> remember_metadata(const Instance& instance, Transaction& t);
-  Task<Result<>> apply_templates(Ptr instance, std::string trigger, std::string root);
+  Task<Result<std::vector<compute::NewFile>>> render_templates(Ptr instance);
+  Task<Result<>> apply_templates(Ptr instance, std::string root);
+  Task<> deliver_templates(std::string uuid);  // into a virtual machine, once its agent answers
+  Task<Result<>> deliver_templates_now(Ptr instance);
 
   // --- NICs (nics.cc)
   Result<> reserve_addresses(Instance& instance);  // fills volatile.<device>.hwaddr; taken back by networks.forget()

@@ -21,19 +21,24 @@
 namespace virga::engine {
 namespace {
 
-const std::string fingerprint(64, 'a');
+const std::string fingerprint(64, 'a'), vm_fingerprint(64, 'b');
 
-/// An image of each kind, by the first letter of its path.
+/// An image of each kind: of a virtual machine where the upload is called so.
 struct OneImage final : image::Reader, image::Files {
-  Task<Result<image::Inspection>> inspect(std::string, std::string) override {
+  Task<Result<image::Inspection>> inspect(std::string path, std::string) override {
     image::Inspection i;
     i.metadata.architecture = "x86_64";
+    if (path == "vm" || path == vm_fingerprint) i.type = image::Type::virtual_machine;
     co_return i;
   }
-  Task<Result<image::Inspection>> unpack(image::UnpackRequest) override { co_return co_await inspect("", ""); }
+  Task<Result<image::Inspection>> unpack(image::UnpackRequest request) override {
+    co_return co_await inspect(std::move(request.metadata_file), "");
+  }
   Task<Result<>> open() override { co_return Result<>{}; }
   std::string new_upload_path() override { return "upload"; }
-  Task<Result<image::Digest>> digest(std::string, std::string) override { co_return image::Digest{fingerprint, 1}; }
+  Task<Result<image::Digest>> digest(std::string path, std::string) override {
+    co_return image::Digest{path == "vm" ? vm_fingerprint : fingerprint, 1};
+  }
   Task<Result<>> keep(std::string, std::string, std::string) override { co_return Result<>{}; }
   Task<Result<>> remove(std::string) override { co_return Result<>{}; }
   Task<Result<>> discard_upload(std::string) override { co_return Result<>{}; }
@@ -189,6 +194,95 @@ TEST_F(InstancesTest, LivesThroughAllItsStates) {
     EXPECT_TRUE(left && left->empty());
     left = co_await store.list("/network-addresses/");
     EXPECT_TRUE(left && left->empty());
+  });
+}
+
+TEST_F(InstancesTest, AVirtualMachineGetsItsTemplatesWhenItsAgentAnswers) {
+  const auto silent = Error(ErrorKind::unavailable, "no agent answers");
+  const auto due = [&] { return daemon->instances.find("default", "vm")->config.contains("volatile.templates.due"); };
+  const auto until_written = [&]() -> Task<> {
+    for (int n = 0; n < 5000 && due(); ++n) co_await sleep_for(Milliseconds(1));
+  };
+  run([&]() -> Task<> {
+    ImportImage import;
+    import.metadata_file = "vm";
+    import.aliases = {{"machine", ""}};
+    EXPECT_EQ(co_await finished(daemon->images.import(root, import)), std::nullopt);
+    auto r = request("vm");
+    r.type = InstanceType::virtual_machine;
+    r.image_alias = "machine";
+    EXPECT_EQ(co_await finished(co_await daemon->instances.create(root, r)), std::nullopt);
+    auto document = parse_json_object(R"({"templates":{
+      "/etc/once":{"when":["create"],"template":"a.tpl"},"/etc/always":{"when":["start"],"template":"a.tpl"}}})");
+    EXPECT_TRUE(co_await daemon->instances.set_metadata(root, "default", "vm", *document));
+    EXPECT_TRUE(co_await daemon->instances.write_template(root, "default", "vm", "a.tpl", "{% nonsense %}"));
+    auto refused = co_await change("vm", StateAction::start);
+    EXPECT_TRUE(refused && refused->chain().find("template") != std::string::npos) << "it is known before anything starts";
+    EXPECT_EQ(status("vm"), InstanceStatus::stopped);
+    EXPECT_TRUE(co_await daemon->instances.write_template(root, "default", "vm", "a.tpl", "{{ instance.name }} {{ trigger }}"));
+    world->fail_next.insert_or_assign("write_running", silent);
+    EXPECT_EQ(co_await change("vm", StateAction::start), std::nullopt);
+    EXPECT_TRUE(due());
+    co_await sleep_for(Milliseconds(5));
+    EXPECT_TRUE(due() && world->written.empty()) << "no agent yet";
+  });
+  // The daemon is killed meanwhile; the next one goes on.
+  daemon.reset();
+  daemon = std::make_unique<Daemon>(*this, world, dir);
+  run([&]() -> Task<> {
+    co_await daemon->start();
+    co_await until_written();
+    EXPECT_EQ(world->written, (std::map<std::string, std::string>{{"/etc/once", "vm create"}, {"/etc/always", "vm start"}}));
+    EXPECT_FALSE(daemon->instances.find("default", "vm")->config.contains("volatile.apply_template"));
+
+    world->written.clear();
+    EXPECT_EQ(co_await change("vm", StateAction::restart), std::nullopt);
+    co_await until_written();
+    EXPECT_EQ(world->written, (std::map<std::string, std::string>{{"/etc/always", "vm start"}}));
+
+    // One that stops before its agent has answered gets them at the next start.
+    world->written.clear();
+    EXPECT_EQ(co_await change("vm", StateAction::stop), std::nullopt);
+    EXPECT_EQ(co_await finished(daemon->instances.move(root, "default", "vm", {.project = {}, .name = "new", .changes = {}})),
+              std::nullopt);
+    EXPECT_EQ(co_await finished(daemon->instances.move(root, "default", "new", {.project = {}, .name = "vm", .changes = {}})),
+              std::nullopt);
+    world->fail_next.insert_or_assign("write_running", silent);
+    EXPECT_EQ(co_await change("vm", StateAction::start), std::nullopt);
+    EXPECT_EQ(co_await change("vm", StateAction::stop), std::nullopt);
+    EXPECT_TRUE(world->written.empty());
+    EXPECT_EQ(co_await change("vm", StateAction::start), std::nullopt);
+    co_await until_written();
+    EXPECT_EQ(world->written, (std::map<std::string, std::string>{{"/etc/always", "vm start"}}));
+  });
+}
+
+TEST_F(InstancesTest, AnImageMayNameTheProfilesOfItsInstances) {
+  run([&]() -> Task<> {
+    Profile small;
+    small.project = "default";
+    small.name = "small";
+    small.config = {{"user.from", "image"}};
+    small.devices = {{"root", {{"type", "disk"}, {"path", "/"}, {"pool", "default"}}}};
+    EXPECT_TRUE(co_await daemon->profiles.create(small, root));
+    UpdateImage update;
+    update.profiles = {{"small"}};
+    update.replace = false;
+    EXPECT_TRUE(co_await daemon->images.update(root, "default", fingerprint, update, {}));
+    EXPECT_EQ(co_await create("a"), std::nullopt);
+    const auto a = daemon->instances.find("default", "a");
+    EXPECT_EQ(a->profiles, std::vector<std::string>{"small"});
+    EXPECT_EQ(a->expanded_config.at("user.from"), "image");
+    EXPECT_FALSE(a->expanded_devices.contains("eth0"));
+    auto r = request("b");
+    r.profiles = {{"default"}};
+    EXPECT_EQ(co_await finished(co_await daemon->instances.create(root, r)), std::nullopt);
+    EXPECT_EQ(daemon->instances.find("default", "b")->profiles, std::vector<std::string>{"default"}) << "who names some gets those";
+    update.profiles = {{"gone"}};
+    EXPECT_TRUE(co_await daemon->images.update(root, "default", fingerprint, update, {}));
+    auto refused = co_await create("c");
+    EXPECT_TRUE(refused && refused->text().find("gone") != std::string::npos);
+    EXPECT_EQ(daemon->instances.find("default", "c"), nullptr);
   });
 }
 

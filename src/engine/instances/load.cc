@@ -237,6 +237,7 @@ Task<Result<>> Instances::resume() {
     const bool runs =
         self->live_status(*snapshot) == InstanceStatus::running || self->live_status(*snapshot) == InstanceStatus::frozen;
     if (!runs && power_of(*snapshot) == "RUNNING") co_await self->ended_meanwhile(snapshot, rebooted);
+    if (runs && templates_due(*snapshot)) self->tasks.spawn("write the templates", self->deliver_templates(snapshot->uuid));
   }
   self->resumed = true;
   for (auto& event : std::exchange(self->early_events, {}))

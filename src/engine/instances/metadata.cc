@@ -39,6 +39,14 @@ Task<Result<>> Instances::Impl::remember_metadata(const Instance& instance, Tran
   co_return Result<>{};
 }
 
+Task<Result<std::optional<InstanceMetadata>>> Instances::Impl::kept_metadata(std::string uuid) {
+  VIRGA_CO_TRY(auto document, co_await parts.store.get(metadata_key(uuid)));
+  if (!document) co_return std::optional<InstanceMetadata>();
+  VIRGA_CO_TRY(auto object, parse_json_object(document->value));
+  VIRGA_CO_TRY(auto metadata, decode_metadata(object));
+  co_return std::optional(std::move(metadata));
+}
+
 namespace {
 
 struct Kept {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "drivers/image/packer.h"
 #include "engine/instances/impl.h"
+#include "engine/instances/metadata_document.h"
 
 namespace virga::engine {
 
@@ -18,8 +19,13 @@ struct Packing {
 
 namespace {
 
-image::Metadata metadata_of(const Instance& instance, const PublishInstance& request, WallTime now) {
+/// `kept`: where the instance has metadata of its own.
+image::Metadata metadata_of(const Instance& instance, const PublishInstance& request, WallTime now, const InstanceMetadata* kept) {
   image::Metadata m;
+  if (kept != nullptr) {
+    m.templates = kept->image.templates;
+    m.properties = kept->image.properties;
+  }
   m.architecture = instance.architecture;
   m.creation_date = std::chrono::system_clock::to_time_t(now);
   if (request.image.expires_at && *request.image.expires_at != WallTime{})
@@ -28,6 +34,7 @@ image::Metadata metadata_of(const Instance& instance, const PublishInstance& req
     m.properties = *request.properties;
     return m;
   }
+  if (kept != nullptr) return m;
   constexpr std::string_view prefix = "image.";
   for (const auto& [key, value] : instance.config)
     if (key.starts_with(prefix)) m.properties[key.substr(prefix.size())] = value;
@@ -83,7 +90,9 @@ Task<Result<>> Instances::Impl::publish(Operation& operation, std::string projec
     co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", name));
   operation.set_may_cancel(true);
   auto packing = std::make_shared<Packing>();
-  packing->request.metadata = metadata_of(*instance, request, parts.clock.now());
+  VIRGA_CO_TRY(auto kept, co_await kept_metadata(instance->uuid));
+  packing->request.metadata = metadata_of(*instance, request, parts.clock.now(), kept ? &*kept : nullptr);
+  if (kept) packing->request.templates = std::move(kept->files);
   VIRGA_CO_TRY(packing->request.compression, image::parse_compression(request.compression));
   packing->request.into = parts.images.new_upload_path();
   packing->request.scratch = parts.images.new_upload_path();

@@ -46,7 +46,7 @@ struct CreateInstance {
   std::string architecture;  ///< empty: the host's
   std::string description;
   bool ephemeral = false;
-  std::optional<std::vector<std::string>> profiles;  ///< absent: "default"
+  std::optional<std::vector<std::string>> profiles;  ///< absent: those of the image, or "default"
   Config config;
   Devices devices;
   std::string image_alias;                       ///< one of the two is given

@@ -7,10 +7,15 @@
 namespace virga::engine {
 namespace {
 
-/// What a start changes in the document.
-void mark_started(Instance& instance, WallTime now) {
+/// What a start changes in the document. `templates`: of a virtual machine, which gets them when its agent answers.
+void mark_started(Instance& instance, WallTime now, bool templates) {
   instance.config["volatile.last_state.power"] = "RUNNING";
-  instance.config.erase("volatile.apply_template");
+  if (templates) {
+    instance.config["volatile.templates.due"] = "true";
+  } else {
+    instance.config.erase("volatile.templates.due");
+    instance.config.erase("volatile.apply_template");
+  }
   instance.last_used_at = now;
   for (const auto& nic : nics_of(instance))
     instance.config["volatile." + nic.device + ".host_name"] = Networks::host_interface(instance.uuid, nic.device);
@@ -18,7 +23,7 @@ void mark_started(Instance& instance, WallTime now) {
 
 }  // namespace
 
-Procedure Instances::Impl::start_procedure(std::string id, Ptr instance) {
+Procedure Instances::Impl::start_procedure(std::string id, Ptr instance, bool templates) {
   Procedure p;
   p.kind = "instance-start";
   p.id = std::move(id);
@@ -36,10 +41,10 @@ Procedure Instances::Impl::start_procedure(std::string id, Ptr instance) {
                      }});
   p.steps.push_back({"veths", [this, instance] { return plug_veths(instance); }, {}});
   p.steps.push_back({"run", [this, instance] { return driver(instance->type).start(instance->uuid); }, {}});
-  p.outcome = [this, instance]() -> Result<Transaction> {
+  p.outcome = [this, instance, templates]() -> Result<Transaction> {
     VIRGA_TRY(auto current, get(instance->project, instance->name));
     Instance changed = *current;
-    mark_started(changed, parts.clock.now());
+    mark_started(changed, parts.clock.now(), templates);
     Transaction t;
     t.put(document_key(changed.project, changed.name), json::serialize(encode(changed)));
     return t;
@@ -52,19 +57,26 @@ Task<Result<>> Instances::Impl::start(std::string operation_id, std::string proj
   VIRGA_CO_CHECK(check(*instance));
   VIRGA_CO_CHECK(check_adopted(*instance));
   VIRGA_CO_TRY(instance, co_await ensure_addresses(instance));
+  bool templates = false;
+  if (instance->type == InstanceType::virtual_machine) {
+    auto files = co_await render_templates(instance);
+    if (!files) co_return fail(std::move(files).error().wrap(fmt::format("start instance '{}': apply the templates", name)));
+    templates = !files->empty();
+  }
   set_status(project, name, InstanceStatus::starting);
-  auto done = co_await parts.journal.execute(start_procedure(std::move(operation_id), instance));
+  auto done = co_await parts.journal.execute(start_procedure(std::move(operation_id), instance, templates));
   VIRGA_CO_TRY(auto current, get(project, name));
   if (!done) {
     set_status(project, name, live_status(*current));
     co_return fail(std::move(done).error().wrap(fmt::format("start instance '{}'", name)));
   }
   Instance changed = *current;
-  mark_started(changed, parts.clock.now());
+  mark_started(changed, parts.clock.now(), templates);
   changed.status = live_status(changed);
   started_at[changed.uuid] = parts.clock.now();
   auto snapshot = put(std::move(changed));
   lifecycle("instance-started", *snapshot, caller);
+  if (templates) tasks.spawn("write the templates", deliver_templates(snapshot->uuid));
   co_return Result<>{};
 }
 

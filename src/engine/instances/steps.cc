@@ -62,8 +62,7 @@ Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
   }
   if (instance->type == InstanceType::container) {
     spec.rootfs = attached->path;
-    auto trigger = instance->config.find("volatile.apply_template");
-    auto applied = co_await apply_templates(instance, trigger == instance->config.end() ? "" : trigger->second, attached->path);
+    auto applied = co_await apply_templates(instance, attached->path);
     if (!applied) co_return fail(std::move(applied).error().wrap("apply the templates"));
   } else {
     compute::Disk disk;

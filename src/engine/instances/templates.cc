@@ -1,5 +1,6 @@
-// Templates of files, rendered into the root of a container each time it starts: those of the start, and before them those of what
-// happened to it since (volatile.apply_template: create, copy, rename).
+// Templates of files, rendered into the root of an instance each time it starts: those of the start, and before them those of what
+// happened to it since (volatile.apply_template: create, copy, rename). A container gets them before its first program runs, a
+// virtual machine as soon as its agent answers (volatile.templates.due until then).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -76,22 +77,79 @@ Result<std::vector<compute::NewFile>> render_all(const Instance& instance, const
 
 }  // namespace
 
-Task<Result<>> Instances::Impl::apply_templates(Ptr instance, std::string trigger, std::string root) {
-  VIRGA_CO_TRY(auto document, co_await parts.store.get(metadata_key(instance->uuid)));
-  if (!document) co_return Result<>{};
-  VIRGA_CO_TRY(auto object, parse_json_object(document->value));
-  VIRGA_CO_TRY(auto metadata, decode_metadata(object));
+Task<Result<std::vector<compute::NewFile>>> Instances::Impl::render_templates(Ptr instance) {
+  VIRGA_CO_TRY(auto metadata, co_await kept_metadata(instance->uuid));
+  if (!metadata) co_return std::vector<compute::NewFile>();
   std::vector<std::string> triggers;
-  if (!trigger.empty()) triggers.push_back(trigger);
+  if (auto happened = instance->config.find("volatile.apply_template"); happened != instance->config.end())
+    triggers.push_back(happened->second);
   triggers.emplace_back("start");
   // Not on the event loop: however little each step takes, an image brings the templates and there may be many.
-  auto work = [&] { return render_all(*instance, triggers, metadata); };
+  auto work = [&] { return render_all(*instance, triggers, *metadata); };
   if (!rendering) rendering = std::make_unique<BlockingPool>("templates", 2);
-  VIRGA_CO_TRY(auto files, co_await rendering->run(work));
+  co_return co_await rendering->run(work);
+}
+
+Task<Result<>> Instances::Impl::apply_templates(Ptr instance, std::string root) {
+  VIRGA_CO_TRY(auto files, co_await render_templates(instance));
   if (files.empty()) co_return Result<>{};
   auto* ops = driver(instance->type).files();
   if (ops == nullptr) co_return fail(ErrorKind::unsupported, "templates cannot be written into this kind of instance");
   co_return co_await ops->write_files(std::move(root), {instance->id_base, ids_per_guest}, std::move(files));
+}
+
+// --- virtual machines: their agent writes the files, so that they come when it does
+
+namespace {
+
+constexpr Milliseconds first_pause{1'000}, longest_pause{60'000}, claim_patience{30'000};
+
+bool gives_up(const Error& error) {
+  return error.kind() != ErrorKind::unavailable && error.kind() != ErrorKind::timeout && error.kind() != ErrorKind::busy;
+}
+
+}  // namespace
+
+Task<> Instances::Impl::deliver_templates(std::string uuid) {
+  for (auto pause = first_pause;; pause = std::min(pause * 2, longest_pause)) {
+    const auto key = by_uuid.find(uuid);
+    if (key == by_uuid.end()) co_return;
+    auto instance = get(key->second.first, key->second.second);
+    if (!instance || !templates_due(**instance) || live_status(**instance) == InstanceStatus::stopped) co_return;
+    auto done = co_await deliver_templates_now(*instance);
+    if (done) co_return;
+    if (stopping || co_await is_cancelled()) co_return;
+    if (gives_up(done.error())) {
+      log::error("instance '{}': its templates cannot be written: {}", (*instance)->name, done.error().text());
+      co_return;
+    }
+    if (!co_await sleep_for(pause)) co_return;
+  }
+}
+
+Task<Result<>> Instances::Impl::deliver_templates_now(Ptr instance) {
+  VIRGA_CO_TRY(auto files, co_await render_templates(instance));
+  VIRGA_CO_CHECK(co_await driver(instance->type).files()->write_running(instance->uuid, std::move(files)));
+  auto claim = co_await parts.operations.claim_when_free(instance_url(instance->project, instance->name), "Writing its templates",
+                                                         claim_patience);
+  if (!claim) co_return fail(std::move(claim).error());
+  VIRGA_CO_TRY(auto current, get(instance->project, instance->name));
+  if (current->uuid != instance->uuid) co_return Result<>{};
+  Instance changed = *current;
+  for (const char* key : {"volatile.templates.due", "volatile.apply_template"}) {
+    changed.config.erase(key);
+    changed.expanded_config.erase(key);
+  }
+  Transaction t;
+  t.put(document_key(changed.project, changed.name), json::serialize(encode(changed)));
+  auto written = co_await parts.store.commit(std::move(t));
+  if (!written) co_return fail(std::move(written).error());
+  put(std::move(changed));
+  co_return Result<>{};
+}
+
+bool templates_due(const Instance& instance) {
+  return instance.config.contains("volatile.templates.due");
 }
 
 }  // namespace virga::engine

@@ -136,6 +136,17 @@ Task<Result<GuestStats>> FakeDriver::stats(std::string id) {
   co_return out;
 }
 
+Task<Result<std::unique_ptr<ByteStream>>> FakeDriver::open_files(std::string) {
+  co_return fail(ErrorKind::unsupported, "the fake driver's guests have no files");
+}
+
+Task<Result<>> FakeDriver::write_running(std::string id, std::vector<NewFile> files) {
+  VIRGA_CO_CHECK(co_await begin("write_running", id));
+  VIRGA_CO_CHECK(running_or_paused(id));
+  for (auto& file : files) world_->written[file.path] = std::move(file.text);
+  co_return Result<>();
+}
+
 Task<Result<GuestStatus>> FakeDriver::adopt(std::string id, std::string) {
   VIRGA_CO_CHECK(co_await begin("adopt", id));
   co_return status(id);

@@ -21,14 +21,15 @@ struct FakeWorld {
   std::map<std::string, Guest> guests;
   pid_t next_pid = 100'000;
 
-  std::vector<std::string> calls;  ///< "create db1-uuid", oldest first, while `record` is set
+  std::map<std::string, std::string> written;  ///< what write_running() wrote, by path
+  std::vector<std::string> calls;              ///< "create db1-uuid", oldest first, while `record` is set
   bool record = true;
   std::map<std::string, Error> fail_next;  ///< call name ("start") -> what its next call returns, once
   bool ignores_shutdown = false;           ///< stop() runs into its time-out
   Milliseconds delay{0};                   ///< each call takes so long; cancelling ends it early with an error
 };
 
-class FakeDriver final : public Driver, private ExecOps {
+class FakeDriver final : public Driver, private ExecOps, private FileOps {
  public:
   explicit FakeDriver(Kind kind = Kind::container, std::shared_ptr<FakeWorld> world = std::make_shared<FakeWorld>());
 
@@ -50,10 +51,13 @@ class FakeDriver final : public Driver, private ExecOps {
   void on_event(std::function<void(GuestEvent)> handler) override { handler_ = std::move(handler); }
   Task<> shut_down() override;
   ExecOps* exec() noexcept override { return this; }
+  FileOps* files() noexcept override { return this; }
 
  private:
   /// Commands it knows: true, false, echo, cat, env, pwd, sleep (until a signal), and "exit N". Others end with 127.
   Task<Result<std::unique_ptr<ExecSession>>> exec(std::string id, ExecSpec spec) override;
+  Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string id) override;
+  Task<Result<>> write_running(std::string id, std::vector<NewFile> files) override;
   Task<Result<>> begin(std::string call, std::string id);
   Result<FakeWorld::Guest*> running_or_paused(const std::string& id);
 

@@ -16,6 +16,7 @@
 #include "io/file.h"
 #include "io/process.h"
 #include "io/stream.h"
+#include "wire/sftp/whole_file.h"
 
 namespace virga::compute {
 namespace qemu_driver {
@@ -364,6 +365,13 @@ class QemuDriver final : public Driver, public ExecOps, public FileOps, public C
     auto guest = core_->find(id);
     if (!guest || !guest->lives()) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
     co_return co_await serve_files(guest);
+  }
+
+  Task<Result<>> write_running(std::string id, std::vector<NewFile> files) override {
+    VIRGA_CO_TRY(auto stream, co_await open_files(std::move(id)));
+    std::vector<sftp::WholeFile> whole;
+    for (auto& f : files) whole.push_back({std::move(f.path), std::move(f.text), f.uid, f.gid, f.mode, f.only_if_missing});
+    co_return co_await sftp::write_whole_files(std::move(stream), std::move(whole));
   }
 
  private:
