@@ -135,6 +135,40 @@ TEST_F(PackTest, ARootComesBackAsItWas) {
   }
 }
 
+TEST_F(PackTest, TemplatesOfTheInstanceTakeThePlaceOfTheImages) {
+  request_.base = base_ / "base";
+  spill(base_ / "base/metadata.yaml",
+        "architecture: x86_64\ncreation_date: 1\ntemplates:\n  /etc/hosts:\n    when:\n    - create\n    template: hosts.tpl\n    "
+        "mode: "
+        "\"0600\"\n");
+  spill(base_ / "base/templates/hosts.tpl", "of the image");
+  ASSERT_TRUE(pack());
+  auto before = unpack();
+  ASSERT_TRUE(before) << before.error().chain();
+  EXPECT_EQ(before->metadata.templates.at("/etc/hosts").mode, "0600") << "with owner and mode";
+
+  fs::remove(request_.into);
+  fs::remove_all(base_ / "into");
+  fs::create_directory(base_ / "into");
+  Template motd{.when = {"start"}, .create_only = true, .template_file = "motd.tpl", .properties = {{"a", "b"}}};
+  motd.uid = "7";
+  request_.metadata.templates = {{"/etc/motd", motd}};
+  request_.templates = {{{"motd.tpl", "line 1\n12 x\nline 3"}, {"empty.tpl", ""}, {"other name.tpl", "x"}}};
+  auto packed = pack();
+  ASSERT_TRUE(packed) << packed.error().chain();
+  auto image = unpack();
+  ASSERT_TRUE(image) << image.error().chain();
+  ASSERT_EQ(image->metadata.templates.size(), 1u);
+  const auto& back = image->metadata.templates.at("/etc/motd");
+  EXPECT_EQ(back.when, motd.when);
+  EXPECT_EQ(back.uid, "7");
+  EXPECT_TRUE(back.create_only);
+  EXPECT_EQ(slurp(base_ / "into/templates/motd.tpl"), "line 1\n12 x\nline 3");
+  EXPECT_EQ(slurp(base_ / "into/templates/other name.tpl"), "x");
+  EXPECT_TRUE(fs::exists(base_ / "into/templates/empty.tpl"));
+  EXPECT_FALSE(fs::exists(base_ / "into/templates/hosts.tpl"));
+}
+
 TEST_F(PackTest, TheSameRootMakesTheSameBytes) {
   spill(base_ / "root/etc/a", "text");
   ASSERT_TRUE(pack());

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +23,9 @@ std::string_view to_string(Compression c) noexcept;
 Result<Compression> parse_compression(std::string_view text);
 
 struct PackRequest {
-  Metadata metadata;                 ///< templates are taken from `base`
+  Metadata metadata;  ///< with its templates where `templates` is given, else they are taken from `base`
+  /// The templates' texts, by the names of their files.
+  std::optional<std::map<std::string, std::string>> templates = {};
   std::string tree;                  ///< of a container: where its root is shown; empty: a virtual machine
   std::uint32_t id_base = 0;         ///< what `tree` shows as id_base + n is packed as n
   std::uint32_t id_count = 0;        ///< 0: ids are packed as they are

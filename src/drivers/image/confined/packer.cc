@@ -39,6 +39,13 @@ Result<> sync_file(int fd) {
   return {};
 }
 
+/// As the worker reads them again: "SIZE NAME", a line end, and so many bytes.
+std::string joined(const std::map<std::string, std::string>& files) {
+  std::string out;
+  for (const auto& [name, text] : files) out += fmt::format("{} {}\n{}", text.size(), name, text);
+  return out;
+}
+
 /// Numbers, a line each, and at the end an answer.
 class Lines {
  public:
@@ -82,6 +89,11 @@ class ConfinedPacker final : public Packer {
       VIRGA_CO_TRY(base, io::open_path(request.base, O_RDONLY | O_DIRECTORY));
       parts += "b";
     }
+    UniqueFd templates;
+    if (request.templates) {
+      VIRGA_CO_TRY(templates, memory_file(joined(*request.templates)));
+      parts += "m";
+    }
     Answer about;
     about.inspection.type = request.tree.empty() ? Type::virtual_machine : Type::container;
     about.inspection.metadata = request.metadata;
@@ -99,6 +111,7 @@ class ConfinedPacker final : public Packer {
                  parts};
     spec.fds = {{metadata.get(), 3}, {out.get(), 4}, {root.get(), 6}};
     if (base) spec.fds.emplace_back(base.get(), 5);
+    if (templates) spec.fds.emplace_back(templates.get(), 7);
     VIRGA_CO_CHECK(co_await follow(std::move(spec), progress));
     co_return co_await blocking_.run([fd = out.get()] { return sync_file(fd); });
   }

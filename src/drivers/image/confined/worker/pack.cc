@@ -196,8 +196,13 @@ json::object templates_json(const Metadata& m) {
                                    {"create_only", t.create_only},
                                    {"template", t.template_file},
                                    {"properties", to_json(t.properties)}});
+  for (const auto& [path, t] : m.templates)
+    for (const auto& [key, value] : {std::pair("uid", t.uid), std::pair("gid", t.gid), std::pair("mode", t.mode)})
+      if (!value.empty()) out[path].get_object()[key] = value;
   return out;
 }
+
+constexpr std::size_t most_templates = 80u << 20;
 
 class Pack {
  public:
@@ -207,7 +212,7 @@ class Pack {
     VIRGA_TRY(auto text, read_all(job_.metadata_fd, 1u << 20));
     VIRGA_TRY(auto answer, decode_answer(text));
     metadata_ = std::move(answer.inspection.metadata);
-    if (job_.base_fd >= 0) {
+    if (job_.base_fd >= 0 && job_.templates_fd < 0) {
       if (auto fd = io::open_in(job_.base_fd, "metadata.yaml", O_RDONLY)) {
         VIRGA_TRY(auto old, read_all(fd->get(), 1u << 20));
         VIRGA_TRY(auto decoded, decode_metadata(old));
@@ -215,7 +220,7 @@ class Pack {
       }
     }
     VIRGA_CHECK(tarball_.text("metadata.yaml", yaml_of(metadata_), metadata_.creation_date));
-    if (job_.base_fd >= 0) VIRGA_CHECK(templates());
+    VIRGA_CHECK(job_.templates_fd >= 0 ? given_templates() : job_.base_fd >= 0 ? templates() : Result<>{});
     if (job_.tree_fd >= 0) return Walk(job_, tarball_).run();
     if (job_.base_fd >= 0) VIRGA_CHECK(boot());
     return copy(job_.disk_fd, "rootfs.img");
@@ -242,6 +247,21 @@ class Pack {
     VIRGA_CHECK(io::each_entry(directory->get(), collect));
     std::sort(names.begin(), names.end());
     for (const auto& name : names) VIRGA_CHECK(copy_of(directory->get(), name, "templates/" + name));
+    return {};
+  }
+
+  Result<> given_templates() {
+    VIRGA_TRY(const auto all, read_all(job_.templates_fd, most_templates));
+    if (all.empty()) return {};
+    VIRGA_CHECK(folder("templates"));
+    for (std::string_view rest = all; !rest.empty();) {
+      const auto blank = rest.find(' '), end = rest.find('\n');
+      if (end == std::string_view::npos || blank >= end) return fail(ErrorKind::internal, "the templates are malformed");
+      VIRGA_TRY(const auto size, parse_integer(rest.substr(0, blank), 0, static_cast<std::int64_t>(rest.size() - end - 1)));
+      const std::string path = "templates/" + std::string(rest.substr(blank + 1, end - blank - 1));
+      VIRGA_CHECK(tarball_.text(path, rest.substr(end + 1, static_cast<std::size_t>(size)), metadata_.creation_date));
+      rest.remove_prefix(end + 1 + static_cast<std::size_t>(size));
+    }
     return {};
   }
 

@@ -87,6 +87,7 @@ Result<> pack(const Arguments& args) {
   job.metadata_fd = 3;
   job.out_fd = 4;
   if (parts.find('b') != std::string_view::npos) job.base_fd = 5;
+  if (parts.find('m') != std::string_view::npos) job.templates_fd = 7;
   if (parts.find('t') != std::string_view::npos) job.tree_fd = 6;
   if (parts.find('d') != std::string_view::npos) job.disk_fd = 6;
   if ((job.tree_fd < 0) == (job.disk_fd < 0)) return fail(ErrorKind::invalid, "neither a tree nor a disk");
