@@ -35,6 +35,7 @@ class Server:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", self.key, "-out", self.certificate,
                         "-days", "30", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
         self.asked, self.answers, self.products = [], {}, {}
+        self.stalled, self.go_on = {}, threading.Event()  # paths of which so many bytes come, and no more until then
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -42,6 +43,9 @@ class Server:
 
             def do_GET(self):
                 outer.asked.append(self.path)
+                if self.path in outer.stalled:
+                    body = support.contents(outer.root + self.path)
+                    outer.answers[self.path] = (200, {"Content-Length": str(len(body))}, body[:outer.stalled[self.path]])
                 answer = outer.answers.get(self.path)
                 if answer is None:
                     return super().do_GET()
@@ -54,6 +58,9 @@ class Server:
                 self.end_headers()
                 try:
                     self.wfile.write(body)
+                    if self.path in outer.stalled:
+                        self.wfile.flush()
+                        outer.go_on.wait(60)
                 except OSError:
                     pass
                 self.close_connection = True
@@ -215,6 +222,65 @@ class ImageServer(unittest.TestCase):
         with self.assertRaises(ApiError):
             self.api("POST", "/1.0/images", {"source": self.source()})
         self.cli("delete", "first", "second")
+
+    def test_a_kill_in_the_middle_of_a_download_leaves_nothing(self):
+        """Wherever it stands: at the first file's first bytes, in the second file, of an instance's image and of a copy."""
+        items = self.server.products["tiny/1:default"]["versions"]["20260101_00:00"]["items"]
+        for name, part in (("incus.tar.xz", 10), ("rootfs.tar.xz", 1000), ("rootfs.tar.xz", 200_000)):
+            for body in ({"name": "cut", "source": self.source()}, {"source": self.source(), "aliases": [{"name": "cut"}]}):
+                with self.subTest(file=name, part=part, to="instance" if "name" in body else "image"):
+                    path = "/" + items[name]["path"]
+                    self.server.go_on.clear()
+                    self.server.stalled = {path: part}
+                    self.api("POST", "/1.0/instances" if "name" in body else "/1.0/images", body, wait=False)
+                    images = os.path.join(self.daemon.state, "images")
+                    support.wait_until(lambda: any(0 < os.path.getsize(os.path.join(images, n)) <= part for n in self.uploads()), 20, "some bytes")
+                    self.daemon.restart()
+                    self.server.stalled, self.server.answers = {}, {}
+                    self.server.go_on.set()
+                    self.assertEqual((self.uploads(), self.api("GET", "/1.0/images"), self.api("GET", "/1.0/instances")), ([], [], []))
+                    self.create("again", start=True)
+                    support.wait_until(lambda: self.cli.run("exec", "again", "--", "true").returncode == 0, 60, "exec")
+                    self.cli("delete", "--force", "again")
+                    self.api("DELETE", f"/1.0/images/{self.fingerprint}")
+
+    def test_the_command_line_lists_and_fetches(self):
+        cli = support.Client(self.daemon, "virga")
+        cli("remote", "add", "streams", self.server.url, "--protocol", "simplestreams")
+        rows = [r.split(",") for r in cli("image", "list", "streams:", "--format", "csv", "-c", "lfpts").splitlines()]
+        size = os.path.getsize
+        self.assertEqual(sorted(r[:4] for r in rows), sorted([["tiny/1", self.fingerprint[:12], "yes", "CONTAINER"], ["tiny-vm/1", self.vm_fingerprint[:12], "yes", "VIRTUAL-MACHINE"]]))
+        self.assertEqual(cli("image", "list", "streams:", "nosuch", "--format", "csv"), "")
+        self.assertIn("tiny/1", cli("image", "list", "streams:", "os=Tiny", "--format", "csv"))
+        self.assertIn(self.fingerprint[:12], cli("image", "alias", "list", "streams:", "--format", "csv"))
+        info = cli("image", "info", "streams:tiny/1")
+        for word in (self.fingerprint, "Architecture: x86_64", "Public: yes", "serial: 20260101_00:00", "Uploaded: 2026/01/01", "- tiny/1"):
+            self.assertIn(word, info)
+        self.assertIn(self.vm_fingerprint, cli("image", "info", "--vm", "streams:tiny-vm/1"))
+        self.assertIn("os: Tiny", cli("image", "show", f"streams:{self.fingerprint[:20]}"))
+        self.assertIn("not found", cli.fails("image", "info", "streams:nosuch"))
+        self.assertIn("server of images", cli.fails("image", "delete", "streams:tiny/1"))
+        cli("launch", "streams:tiny/1", "l1")
+        support.wait_until(lambda: cli.run("exec", "l1", "--", "true").returncode == 0, 60, "exec")
+        image = self.api("GET", f"/1.0/images/{self.fingerprint}")
+        self.assertEqual((image["cached"], image["update_source"]["alias"]), (True, "tiny/1"))
+        cli("create", f"streams:{self.fingerprint[:20]}", "l2")
+        cli("create", "streams:tiny-vm/1", "l3", "--vm")
+        self.assertEqual(cli.json("list", "l3")[0]["type"], "virtual-machine")
+        self.assertIn("not found", cli.fails("launch", "streams:nosuch", "l4"))
+        self.assertIn("--vm", cli.fails("launch", "streams:tiny-vm/1", "l4"))
+        cli("delete", "--force", "l1", "l2", "l3")
+        cli("image", "copy", "streams:tiny/1", "local:", "--alias", "copied", "--auto-update")
+        image = self.api("GET", f"/1.0/images/{self.fingerprint}")
+        self.assertEqual((image["cached"], image["auto_update"]), (False, True))
+        cli("image", "copy", "streams:tiny-vm/1", "local:", "--vm", "--copy-aliases")
+        self.assertEqual(self.api("GET", "/1.0/images/aliases/tiny-vm%2F1")["target"], self.vm_fingerprint)
+        self.assertIn("publishes", cli.fails("image", "copy", "streams:tiny/1", "local:", "--mode", "relay"))
+        # An OCI registry is known, and refused with the reason.
+        cli("remote", "add", "registry", "https://registry.example.org", "--protocol", "oci")
+        self.assertIn("oci", cli("remote", "list", "--format", "csv"))
+        for command in (("launch", "registry:alpine", "o1"), ("image", "list", "registry:"), ("image", "copy", "registry:alpine", "local:")):
+            self.assertIn("application containers are not supported yet", cli.fails(*command))
 
     def test_stock_client(self):
         if shutil.which("incus") is None:

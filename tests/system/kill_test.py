@@ -23,6 +23,7 @@ class World:
         self.daemon = support.Daemon()
         self.api = Api(self.daemon.socket)
         support.Client(self.daemon, "virga")("admin", "init", "--auto")
+        self.api("POST", "/1.0/projects", {"name": "other", "config": {"features.images": "false", "features.profiles": "false"}})
         self.fingerprints = {}
         for kind in KINDS:
             self.fingerprints[kind] = self.api.import_image(self.images[kind], f"tiny-{kind}")
@@ -48,8 +49,8 @@ class World:
     def pid(self, name):
         return self.api("GET", f"/1.0/instances/{name}/state")["pid"]
 
-    def status(self, name):
-        return self.api("GET", f"/1.0/instances/{name}")["status"]
+    def status(self, name, project="default"):
+        return self.api("GET", f"/1.0/instances/{name}?project={project}")["status"]
 
     def run_in(self, name):
         """exec through the command line, which is what users have."""
@@ -119,7 +120,36 @@ class World:
         yield "delete", prepared, delete, lambda: either(lambda: absent(name), lambda: stopped(name)), lambda: retry(delete, lambda: absent(name)), lambda: remove(name)
         yield ("rename", prepared, rename, lambda: either(renamed, lambda: (stopped(name), absent("renamed"))), lambda: retry(rename, renamed),
                lambda: (remove(name), remove("renamed")))
+        yield from self.move_operation(kind, prepared, either, retry, remove)
         yield from self.import_operation(kind)
+
+    def move_operation(self, kind, prepared, either, retry, remove):
+        """Into another project, where it starts."""
+        api, name, there = self.api, "victim", "/1.0/instances/victim?project=other"
+        here = f"/1.0/instances/{name}"
+
+        def stayed():
+            assert api.exists(here) and not api.exists(there), "it is in both projects or in none"
+            assert self.status(name) == "Stopped", self.status(name)
+
+        def moved():
+            assert api.exists(there) and not api.exists(here), "it is in both projects or in none"
+            assert self.status(name, "other") == "Stopped", self.status(name, "other")
+
+        def works():
+            url = "/1.0/instances/victim/state?project=other"
+            api("PUT", url, {"action": "start"})
+            api("PUT", url, {"action": "stop", "force": True})
+
+        def clean():
+            remove(name)
+            if api.exists(there):
+                if self.status(name, "other") != "Stopped":
+                    api("PUT", "/1.0/instances/victim/state?project=other", {"action": "stop", "force": True})
+                api("DELETE", there)
+
+        move = lambda: api("POST", here, {"name": name, "project": "other", "migration": True})
+        yield "move", prepared, move, lambda: either(stayed, moved), lambda: (retry(move, moved), works()), clean
 
     def import_operation(self, kind):
         """A second image that differs by a byte of its file only: its metadata tarball is packed anew."""
