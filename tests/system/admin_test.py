@@ -115,6 +115,64 @@ class AdminTest(unittest.TestCase):
         self.daemon.restart()
         self.assertEqual(states()["paused"], "Stopped")
 
+    def test_shutdown_with_a_virtual_machine(self):
+        _, vm = support.tiny_images()
+        self.cli("admin", "init", "--auto")
+        self.cli("image", "import", vm, "--alias", "tiny-vm")
+        self.cli("launch", "tiny-vm", "v1", "--vm")
+        self.cli("exec", "v1", "--", "sh", "-c", "echo kept > /root/kept; sync")
+        pid = self.daemon.query("/1.0/instances/v1/state")["pid"]
+        self.cli("admin", "shutdown", "--timeout", "60")
+        self.assertEqual(self.daemon.process.wait(30), 0)
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+        self.assertEqual(support.leftovers(self.daemon).get("processes"), None)
+        self.daemon.start()
+        status = lambda: self.daemon.query("/1.0/instances/v1")["status"]  # noqa: E731
+        support.wait_until(lambda: status() == "Running", 60, "it runs again")
+        self.assertEqual(self.cli("exec", "v1", "--", "cat", "/root/kept"), "kept\n")
+        # One that does not listen is ended when its time is over.
+        self.cli("pause", "v1")
+        started = time.monotonic()
+        self.cli("admin", "shutdown", "--timeout", "2")
+        self.assertEqual(self.daemon.process.wait(30), 0)
+        self.assertLess(time.monotonic() - started, 40)
+        self.daemon.start()
+        support.wait_until(lambda: status() == "Running", 60, "it runs again")
+
+    def test_shutdown_waits_for_operations_for_so_long(self):
+        container, _ = support.tiny_images()
+        self.cli("admin", "init", "--auto")
+        self.cli("image", "import", container, "--alias", "tiny")
+        self.cli("launch", "tiny", "c1")
+
+        def shut_down(seconds, *flags):
+            session = subprocess.Popen([self.cli.program, "exec", "c1", "--", "sleep", str(seconds)], env=self.cli.environment(), stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            running = lambda: [o for o in (self.daemon.query("/1.0/operations?recursion=1") or {}).get("running", []) if o["class"] == "websocket"]  # noqa: E731
+            support.wait_until(running, what="the command")
+            began = time.monotonic()
+            self.cli("admin", "shutdown", "--timeout", "5", *flags)
+            self.assertEqual(self.daemon.process.wait(30), 0)
+            session.wait(30)
+            return time.monotonic() - began, session.returncode
+        took, code = shut_down(4)
+        self.assertGreater(took, 2)
+        self.assertEqual(code, 0, "it came to its end")
+        self.daemon.start()
+        support.wait_until(lambda: self.daemon.query("/1.0/instances/c1")["status"] == "Running", 60, "it runs again")
+        took, code = shut_down(1000, "--force")
+        self.assertLess(took, 60)
+        self.assertNotEqual(code, 0)
+        self.daemon.start()
+        support.wait_until(lambda: self.daemon.query("/1.0/instances/c1")["status"] == "Running", 60, "it runs again")
+        self.cli("config", "set", "core.shutdown_timeout=0")
+        self.assertIn("core.shutdown_action", self.cli.fails("config", "set", "core.shutdown_action=evacuate"))
+        took, code = shut_down(1000)
+        self.assertLess(took, 60)
+        self.assertNotEqual(code, 0)
+        self.daemon.start()
+        support.wait_until(lambda: self.daemon.query("/1.0/instances/c1")["status"] == "Running", 60, "it runs again")
+
     def test_shutdown_by_force_and_over_the_network(self):
         self.assertIn("timeout", self.cli.fails("query", "-X", "PUT", "/internal/shutdown?timeout=x"))
         self.cli("admin", "shutdown", "--force")

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -123,7 +124,14 @@ class Files(unittest.TestCase):
             with self.subTest(client=cli.name):
                 self.life_of_a_file(cli, "v1")
         self.virga("stop", "--force", "v1")
-        self.assertIn("stopped", self.virga.fails("file", "pull", "v1/etc/passwd", "-"))
+        for cli in self.clients:
+            for words in (("pull", "v1/etc/passwd", "-"), ("push", self.local("late"), "v1/root/late"), ("delete", "v1/etc/passwd"), ("create", "v1/root/late")):
+                error = cli.fails("file", *words)
+                self.assertIn("stopped", error)
+                self.assertIn("start the instance first", error)
+        response, body = self.request("GET", "v1", "/etc/passwd")
+        self.assertEqual(response.status, 501, body)
+        self.assertIn("start the instance first", json.loads(body)["error"])
 
     def test_append_and_errors(self):
         self.request("POST", "c1", "/root/log", b"a", {"X-Incus-type": "file"})
@@ -221,6 +229,44 @@ class Files(unittest.TestCase):
                 self.assertEqual(len(os.listdir(f"/proc/{mine[0]}/fd")), 4, "its streams and the root of the guest")
                 self.assertNotIn("virga-files", self.virga("exec", "c1", "--", "ps"), "the guest does not see it")
             support.wait_until(lambda: not os.path.exists(f"/proc/{mine[0]}"), 20, "its end with the connection")
+
+    def test_a_mount_by_sshfs(self):
+        if shutil.which("sshfs") is None or not os.path.exists("/dev/fuse"):
+            self.skipTest("there is no sshfs here, or no FUSE: ./dev deps --tests")
+        for cli in self.clients:
+            for name in ("c1", "c2"):  # one runs, one is stopped
+                with self.subTest(client=cli.name, instance=name):
+                    here = os.path.join(self.work, f"mounted-{cli.name}-{name}")
+                    os.makedirs(here)
+                    mount = subprocess.Popen([cli.program, "file", "mount", f"{name}/root", here], env=cli.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                             stderr=subprocess.STDOUT, text=True)
+                    try:
+                        support.wait_until(lambda: os.path.ismount(here) or mount.poll() is not None, 20, "the mount")
+                        self.assertIsNone(mount.poll(), mount.stdout.read() if mount.poll() is not None else "")
+                        with open(f"{here}/note", "w") as f:
+                            f.write("over fuse\n" * 1000)
+                        os.makedirs(f"{here}/a/b")
+                        os.rename(f"{here}/note", f"{here}/a/b/note")
+                        os.symlink("b/note", f"{here}/a/link")
+                        os.chmod(f"{here}/a/b/note", 0o640)
+                        self.assertEqual(support.contents(f"{here}/a/link"), b"over fuse\n" * 1000)
+                        response, body = self.request("GET", name, "/root/a/b/note")
+                        self.assertEqual((body, response.headers["X-Incus-mode"]), (b"over fuse\n" * 1000, "0640"))
+                        self.assertEqual(sorted(os.listdir(f"{here}/a")), ["b", "link"])
+                        shutil.rmtree(f"{here}/a")
+                    finally:
+                        mount.send_signal(signal.SIGINT)
+                        try:
+                            mount.wait(20)
+                        except subprocess.TimeoutExpired:
+                            mount.kill()
+                            mount.wait()
+                        mount.stdout.close()
+                        ended = not os.path.ismount(here)
+                        subprocess.run(["umount", "-l", here], stderr=subprocess.DEVNULL)
+                    self.assertTrue(ended, "it is unmounted with the command")
+        left = [c for c in support.processes_naming(self.work).values() if c.startswith("sshfs")]
+        self.assertEqual(left, [])
 
     def test_the_stock_client_serves_a_mount(self):
         if shutil.which("sftp") is None:

@@ -53,6 +53,24 @@ class Publish(unittest.TestCase):
         self.assertTrue(self.cli.fails("publish", "c1", "--force", "--alias", "p/1", "--compression", "none"), "the alias is taken")
         self.cli("delete", "--force", "c1", "c2")
 
+    def test_templates_go_along(self):
+        """Those of the instance, which its user may have changed, not those of the image it was made from."""
+        self.virga("create", "tiny", "t1")
+        metadata = self.daemon.query("/1.0/instances/t1/metadata")
+        metadata["templates"] = {"/etc/made": {"when": ["create"], "template": "made.tpl", "properties": {"word": "kept"}, "mode": "0600", "uid": "7"}}
+        metadata["properties"]["note"] = "edited"
+        self.daemon.query("/1.0/instances/t1/metadata", "PUT", metadata)
+        self.virga("config", "template", "create", "t1", "made.tpl", input="{{ properties.word }} {{ instance.name }}\n")
+        self.virga("config", "template", "edit", "t1", "made.tpl", input="{{ properties.word }} {{ instance.name }}\n")
+        self.cli("publish", "t1", "--alias", "templated")
+        self.assertEqual(self.image("templated")["properties"].get("note"), "edited")
+        self.virga("launch", "templated", "t2")
+        out = self.virga("exec", "t2", "--", "sh", "-c", "cat /etc/made; stat -c '%u %a' /etc/made")
+        self.assertEqual(out.split(), ["kept", "t2", "7", "600"])
+        self.assertIn("made.tpl", self.virga("config", "template", "list", "t2"))
+        self.virga("delete", "--force", "t1", "t2")
+        self.virga("image", "delete", "templated")
+
     def test_virtual_machine(self):
         self.cli("launch", "tiny-vm", "v1", "--vm")
         self.cli("exec", "v1", "--", "sh", "-c", "echo kept > /root/x; sync")

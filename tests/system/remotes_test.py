@@ -1,6 +1,8 @@
 """Servers elsewhere: two daemons, the virga command and the stock incus client, over HTTPS with tokens."""
+import base64
 import json
 import os
+import select
 import shutil
 import tempfile
 import unittest
@@ -178,6 +180,108 @@ class RestrictedClients(Remotes):
         self.assertIn("of-mine", desk("profile", "list", "a:", "--format", "csv"))
         self.assertIn("does not exist", a.fails("config", "trust", "add-certificate", path, "--restricted", "--projects", "nowhere"))
 
+    def made(self, name, *extensions):
+        """A new certificate with its key: their paths."""
+        import subprocess
+        paths = [os.path.join(self.base, f"{name}.{kind}") for kind in ("crt", "key")]
+        more = [word for extension in extensions for word in ("-addext", extension)]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-nodes", "-keyout", paths[1], "-out", paths[0], "-subj", f"/CN={name}",
+                        "-days", "2", *more], check=True, capture_output=True)
+        return paths
+
+    def test_a_certificate_that_is_not_a_clients_is_refused(self):
+        """S34: for servers only; and one whose time is over or has not come."""
+        import subprocess
+        a = self.local["a"]
+        server, _ = self.made("servers", "extendedKeyUsage=serverAuth")
+        early, key = self.made("early")
+        subprocess.run(["openssl", "x509", "-in", early, "-signkey", key, "-days", "-1", "-out", early + ".old"], check=True, capture_output=True)
+        for client in (a, support.Client(self.daemons["a"], "incus")):
+            self.assertIn("extended key usage", client.fails("config", "trust", "add-certificate", server))
+            client.fails("config", "trust", "add-certificate", early + ".old")
+        both, _ = self.made("both", "extendedKeyUsage=serverAuth,clientAuth")
+        a("config", "trust", "add-certificate", both)
+        # A token does not help either.
+        desk = Desk("virga", self.base)
+        desk("remote", "get-client-certificate")
+        for kind, path in (("crt", server), ("key", server[:-3] + "key")):
+            shutil.copy(path, os.path.join(desk.config, f"virga/client.{kind}"))
+        self.assertIn("extended key usage", desk.fails("remote", "add", "a", self.token("a", name="servers")))
+
+    def test_a_client_gives_itself_a_new_certificate(self):
+        import subprocess
+        for program in ("virga", "incus"):
+            with self.subTest(program):
+                desk = self.desk(program, "a", "--restricted", "--projects", "mine")
+                directory = desk.config if program == "incus" else os.path.join(desk.config, "virga")
+                fingerprint = desk.json("config", "trust", "list", "a:")[0]["fingerprint"]
+                shown = desk("config", "trust", "show", f"a:{fingerprint}")
+                new = self.made(f"new-{program}")
+                pem = support.contents(new[0]).decode()
+                document = {"name": "desk", "type": "client", "restricted": True, "projects": ["mine"], "description": "", "certificate": pem}
+                for change in ({"projects": ["mine", "theirs"]}, {"restricted": False}, {"name": "other"}):
+                    desk.fails("config", "trust", "edit", f"a:{fingerprint}", input=json.dumps({**document, **change}))
+                self.assertEqual(desk("config", "trust", "show", f"a:{fingerprint}"), shown)
+                desk("config", "trust", "edit", f"a:{fingerprint}", input=json.dumps(document))
+                desk.fails("profile", "list", "a:")
+                for kind, path in zip(("crt", "key"), new):
+                    shutil.copy(path, os.path.join(directory, f"client.{kind}"))
+                self.assertIn("of-mine", desk("profile", "list", "a:", "--format", "csv"))
+                self.assertNotIn(fingerprint, self.local["a"]("config", "trust", "list", "-c", "f", "--format", "csv"))
+
+    def test_every_verb_of_trust_with_both_clients(self):
+        for program in ("virga", "incus"):
+            with self.subTest(program):
+                cli, name = support.Client(self.daemons["a"], program), f"verbs-{program}"
+                self.assertIn("verbs", base64.b64decode(cli("config", "trust", "add", name, "-q").strip().splitlines()[-1]).decode())
+                self.assertIn(name, cli("config", "trust", "list-tokens", "--format", "csv"))
+                cli("config", "trust", "revoke-token", name)
+                self.assertNotIn(name, cli("config", "trust", "list-tokens", "--format", "csv"))
+                path, _ = self.made(name)
+                cli("config", "trust", "add-certificate", path, "--name", name, "--restricted", "--projects", "mine", "--description", "by hand")
+                row = [r for r in cli.json("config", "trust", "list") if r["name"] == name][0]
+                self.assertEqual((row["restricted"], row["projects"], row["type"], row["description"]), (True, ["mine"], "client", "by hand"))
+                shown = cli("config", "trust", "show", row["fingerprint"])
+                cli("config", "trust", "edit", row["fingerprint"], input=shown.replace(f"name: {name}", f"name: renamed-{program}").replace("by hand", "edited"))
+                row = [r for r in cli.json("config", "trust", "list") if r["name"] == f"renamed-{program}"][0]
+                self.assertEqual((row["restricted"], row["projects"], row["description"]), (True, ["mine"], "edited"))
+                cli("config", "trust", "remove", row["fingerprint"])
+                self.assertNotIn(f"renamed-{program}", cli("config", "trust", "list", "--format", "csv"))
+
+    def test_sessions_end_with_the_right(self):
+        """An open event stream, and a command that runs: at once, whether the certificate goes or its project."""
+        import subprocess
+        a = self.local["a"]
+        a("admin", "init", "--auto")
+        if "small" not in a("image", "list", "--format", "csv"):
+            a("image", "import", *small_image(self.base, "small"), "--alias", "small")
+        for change in ("removed", "narrowed"):
+            with self.subTest(change):
+                desk = self.desk("virga", "a", "--restricted", "--projects", "default,mine")
+                fingerprint = desk.json("config", "trust", "list", "a:")[0]["fingerprint"]
+                a("launch", "small", f"s-{change}")
+                # Its fake guest knows sleep, which ends by a signal only.
+                watcher = subprocess.Popen([desk.program, "monitor", "a:", "--project", "default", "--format", "json"], stdout=subprocess.PIPE, text=True, env=desk.environment())
+                runner = subprocess.Popen([desk.program, "exec", f"a:s-{change}", "--project", "default", "--", "sleep", "1000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE, env=desk.environment())
+                running = lambda: (self.daemons["a"].query("/1.0/operations?recursion=1") or {}).get("running", [])
+                support.wait_until(lambda: any(o["class"] == "websocket" for o in running()), what="the command")
+                a("profile", "edit", "default", input=a("profile", "show", "default"))
+                support.wait_until(lambda: select.select([watcher.stdout], [], [], 0)[0] or a("profile", "edit", "default", input=a("profile", "show", "default")), what="an event")
+                self.assertEqual((watcher.poll(), runner.poll()), (None, None))
+                if change == "removed":
+                    a("config", "trust", "remove", fingerprint)
+                else:
+                    a("config", "trust", "edit", fingerprint, input=a("config", "trust", "show", fingerprint).replace("- default\n", ""))
+                try:
+                    for process in (watcher, runner):
+                        process.communicate(timeout=20)
+                finally:
+                    watcher.kill()
+                    runner.kill()
+                support.wait_until(lambda: not any(o["class"] == "websocket" for o in running()), what="the command's end")
+                a("delete", "--force", f"s-{change}")
+
     def test_a_bearer_token_stands_for_the_certificate(self):
         import subprocess
         desk = self.desk("virga", "a", "--restricted", "--projects", "mine")
@@ -249,6 +353,34 @@ class ImageCopies(Remotes):
                             self.assertEqual(os.path.exists(a), os.path.exists(b))
                             self.assertTrue(not os.path.exists(a) or support.contents(a) == support.contents(b))
                         self.local["b"]("image", "delete", fingerprint)
+        left = [o for d in "ab" for o in (self.daemons[d].query("/1.0/operations?recursion=1") or {}).get("running", [])]
+        self.assertEqual(left, [], "no secret is left behind")
+
+    def test_an_instance_of_another_servers_image(self):
+        self.local["b"]("admin", "init", "--auto")
+        whole = self.fingerprints["whole"]
+        for program in ("virga", "incus"):
+            desk = self.desk(program)
+            for is_public in (False, True):
+                with self.subTest(program=program, public=is_public):
+                    self.local["a"]("image", "edit", whole, input=f"public: {str(is_public).lower()}\nproperties:\n  os: whole\n")
+                    desk("create", "a:whole", f"b:by-{program}")
+                    image = self.on_b()[whole]
+                    self.assertEqual((image["cached"], image["public"]), (True, False))
+                    self.assertEqual(self.daemons["b"].query(f"/1.0/instances/by-{program}")["config"]["volatile.base_image"], whole)
+                    if is_public and program == "virga":
+                        self.assertEqual((image["update_source"]["alias"], image["update_source"]["protocol"]), ("whole", "incus"))
+                        self.assertEqual(self.daemons["b"].query(f"/1.0/images/{whole}/refresh", "POST")["description"], "Refreshing image")
+                    desk("delete", f"b:by-{program}")
+                    self.local["b"]("image", "delete", whole)
+            self.assertIn("nosuch", desk.fails("create", "a:nosuch", "b:x"))
+        self.local["a"]("image", "edit", whole, input="public: false\nproperties:\n  os: whole\n")
+        # The default remote is where an instance goes that names none.
+        desk = self.desk("virga")
+        desk("remote", "switch", "b")
+        desk("create", "a:parts", "here")
+        self.assertIn("here", desk("list", "b:", "--format", "csv"))
+        desk("delete", "here")
         left = [o for d in "ab" for o in (self.daemons[d].query("/1.0/operations?recursion=1") or {}).get("running", [])]
         self.assertEqual(left, [], "no secret is left behind")
 
@@ -395,6 +527,69 @@ class ServerConfiguration(Remotes):
             self.assertEqual(answer[0], status, answer[1])
         a("config", "unset", "core.https_allowed_origin")
         a("config", "unset", "core.https_allowed_methods")
+
+    def open_as(self, desk, port, before=b""):
+        """A connection with the client's certificate, with `before` sent ahead of TLS."""
+        import socket
+        import ssl
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(os.path.join(desk.config, "virga/client.crt"), os.path.join(desk.config, "virga/client.key"))
+        plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+        plain.sendall(before)
+        return context.wrap_socket(plain)
+
+    @staticmethod
+    def exchange(connection, request):
+        connection.sendall(request)
+        return connection.recv(65536)
+
+    def test_a_trusted_proxy_says_whose_connections_it_passes_on(self):
+        import ssl
+        import subprocess
+        a, desk = self.local["a"], self.desk(servers="a")
+        header = b"PROXY TCP4 192.0.2.7 192.0.2.9 4711 8443\r\n"
+        body = b'{"description": "x"}'
+        request = (b"PATCH /1.0/profiles/default HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
+
+        def seen_from(before):
+            """Where the daemon says that a change has come from."""
+            watcher = subprocess.Popen([a.program, "monitor", "--type", "lifecycle", "--format", "json"], stdout=subprocess.PIPE, text=True, env=a.environment())
+            try:
+                for attempt in range(100):  # until the watcher watches
+                    with self.open_as(desk, PORTS["a"], before) as connection:
+                        self.assertIn(b" 200 ", self.exchange(connection, request))
+                    if select.select([watcher.stdout], [], [], 0.2)[0]:
+                        return json.loads(watcher.stdout.readline())["metadata"]["requestor"]["address"]
+                self.fail("no event came")
+            finally:
+                watcher.kill()
+                watcher.communicate()
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            self.open_as(desk, PORTS["a"], header)
+        a("config", "set", "core.https_trusted_proxy=127.0.0.1")
+        self.assertEqual(seen_from(header), "192.0.2.7:4711")
+        self.assertTrue(seen_from(b"").startswith("127.0.0.1:"))
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            self.open_as(desk, PORTS["a"], b"PROXY TCP4 nobody\r\n")
+        a("config", "unset", "core.https_trusted_proxy")
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            self.open_as(desk, PORTS["a"], header)
+
+    def test_pages_of_other_origins_open_websockets_where_they_may(self):
+        a, desk = self.local["a"], self.desk(servers="a")
+
+        def status(origin):
+            request = (f"GET /1.0/events HTTP/1.1\r\nHost: 127.0.0.1:18443\r\nOrigin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+            with self.open_as(desk, PORTS["a"]) as connection:
+                return int(self.exchange(connection, request.encode()).split()[1])
+        self.assertEqual([status(o) for o in ("https://127.0.0.1:18443", "https://ui.example.org")], [101, 403])
+        a("config", "set", "core.https_allowed_websocket_origin=https://ui.example.org, https://other.example.org")
+        self.assertEqual([status(o) for o in ("https://ui.example.org", "https://other.example.org", "https://evil.example.org")], [101, 101, 403])
+        answer = self.get("https://127.0.0.1:18443/1.0/certificates", headers={"Origin": "https://ui.example.org", "Content-Type": "application/json"}, data=b"{}", method="POST")
+        self.assertEqual(answer[0], 403, "for WebSockets only")
+        a("config", "unset", "core.https_allowed_websocket_origin")
 
     def test_keys_are_refused_by_name(self):
         a = self.local["a"]

@@ -35,14 +35,19 @@ class Templates(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         support.enter_private_namespaces()
-        container, _ = support.tiny_images()
+        container, vm = support.tiny_images()
         cls.daemon = support.Daemon()
         cls.virga = support.Client(cls.daemon, "virga")
         cls.incus = support.Client(cls.daemon, "incus")
         cls.virga("admin", "init", "--auto")
+        for alias, image in (("templated", container), ("templated-vm", vm)):
+            cls.templated(alias, image)
+
+    @classmethod
+    def templated(cls, alias, image):
         base = os.path.join(cls.daemon.base, "image")
         os.makedirs(base)
-        subprocess.run(["tar", "-C", base, "-xf", container], check=True)
+        subprocess.run(["tar", "-C", base, "-xf", image], check=True)
         os.makedirs(os.path.join(base, "templates"), exist_ok=True)
         with open(os.path.join(base, "metadata.yaml")) as f:
             metadata = f.read()
@@ -52,10 +57,10 @@ class Templates(unittest.TestCase):
             f.write('{{ properties.greeting }} {{ instance.name }} {{ trigger }} {{ config_get("user.word", "none") }}\n')
         with open(os.path.join(base, "templates", "start.tpl"), "w") as f:
             f.write('{% for key, value in devices.root %}{{ key }}={{ value }};{% endfor %}{% if config_get("user.word", "") == "" %}unset{% else %}set{% endif %}\n')
-        cls.tar = os.path.join(cls.daemon.base, "image.tar")
-        subprocess.run(["tar", "-C", base, "-cf", cls.tar, "."], check=True)
+        tar = os.path.join(cls.daemon.base, "image.tar")
+        subprocess.run(["tar", "-C", base, "-cf", tar, "."], check=True)
         shutil.rmtree(base)
-        cls.virga("image", "import", cls.tar, "--alias", "templated")
+        cls.virga("image", "import", tar, "--alias", alias)
 
     @classmethod
     def tearDownClass(cls):
@@ -84,6 +89,25 @@ class Templates(unittest.TestCase):
         self.virga("rename", "t1", "t2")
         self.virga("start", "t2")
         self.assertEqual(self.read("t2", "/etc/renamed"), "t2 rename none")
+
+    def test_a_virtual_machine_gets_them_from_its_agent(self):
+        due = lambda: self.daemon.query("/1.0/instances/v1")["config"].get("volatile.templates.due")  # noqa: E731
+        self.virga("create", "templated-vm", "v1", "--vm", "-c", "user.word=first")
+        self.virga("config", "template", "edit", "v1", "made.tpl", input="{{ 1")
+        self.assertIn("template", self.virga.fails("start", "v1"))
+        self.virga("config", "template", "edit", "v1", "made.tpl", input='{{ properties.greeting }} {{ instance.name }} {{ trigger }} {{ config_get("user.word", "none") }}\n')
+        self.virga("start", "v1")
+        self.daemon.restart()  # before the agent can have answered, on an emulated machine
+        support.wait_until(lambda: not due(), 120, "the files")
+        self.assertEqual(self.read("v1", "/etc/made"), "hello v1 create first")
+        self.assertTrue(self.read("v1", "/etc/started/deep/file").endswith("set"))
+        self.assertEqual(self.virga("exec", "v1", "--", "stat", "-c", "%u %g %a", "/etc/started/deep/file").strip(), "12 34 640")
+        self.virga("exec", "v1", "--", "sh", "-c", "rm -r /etc/started; echo mine > /etc/made; sync")
+        self.virga("restart", "--force", "v1")
+        support.wait_until(lambda: not due(), 120, "the files")
+        self.assertTrue(self.read("v1", "/etc/started/deep/file").endswith("set"))
+        self.assertEqual(self.read("v1", "/etc/made"), "mine", "of the creation only")
+        self.virga("delete", "--force", "v1")
 
     def test_metadata_and_templates_are_changed(self):
         self.virga("create", "templated", "m1")
