@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <vector>
 
 #include "base/units.h"
+#include "model/expiry.h"
 #include "model/name.h"
+#include "model/schedule.h"
 
 namespace virga {
 namespace {
@@ -50,7 +53,23 @@ Result<> environment_value(std::string_view value) {
   return any_line(value);
 }
 
-constexpr std::array<KeyRule, 12> rules{{
+Result<> expiry(std::string_view value) {
+  auto r = parse_expiry(value, WallTime(std::chrono::hours(24 * 365 * 50)));
+  return r ? Result<>{} : fail(std::move(r).error());
+}
+Result<> schedule(std::string_view value) {
+  auto r = Schedule::parse(value);
+  return r ? Result<>{} : fail(std::move(r).error());
+}
+Result<> snapshot_pattern(std::string_view value) {
+  if (value.size() > 1000) return fail(ErrorKind::invalid, "the pattern is longer than 1000 bytes");
+  for (char c : value)
+    if (static_cast<unsigned char>(c) < 0x20 || c == '/')
+      return fail(ErrorKind::invalid, "a snapshot's name holds no '/' and no control character");
+  return {};
+}
+
+constexpr std::array<KeyRule, 17> rules{{
     {"boot.autostart", true, true, "bool", "",
      "whether to start the guest when the daemon starts; unset: its last state is restored", boolean, true},
     {"environment.*", true, true, "string", "", "an environment variable for init and for exec", environment_value, true},
@@ -63,6 +82,16 @@ constexpr std::array<KeyRule, 12> rules{{
      false},
     {"security.secureboot", false, true, "bool", "true",
      "whether firmware boot verifies signatures; not used by images that carry their kernel", boolean, false},
+    {"snapshots.expiry", true, true, "string", "", "how long new snapshots are kept: '1M 2H 3d 4w 5m 6y'; unset: for ever", expiry,
+     true},
+    {"snapshots.expiry.manual", true, true, "string", "same as snapshots.expiry",
+     "how long new snapshots are kept that no schedule has asked for", expiry, true},
+    {"snapshots.pattern", true, true, "string", "snap%d",
+     "the name of snapshots that are given none; %d is a number, and a template may use creation_date", snapshot_pattern, true},
+    {"snapshots.schedule", true, true, "string", "",
+     "when snapshots are taken: five fields as cron has them, or words such as '@daily, @startup'", schedule, true},
+    {"snapshots.schedule.stopped", true, true, "bool", "false", "whether the schedule holds while the guest is stopped, too",
+     boolean, true},
     {"user.*", true, true, "string", "", "free for the user; can be searched", any_line, true},
     {"volatile.*", true, true, "string", "", "kept by the daemon", any_line, true},
     {"cluster.evacuate", true, true, "string", "auto", "only auto: the host is not part of a cluster",
@@ -209,8 +238,9 @@ Result<> check_config(const Config& config, std::optional<InstanceType> type, bo
       if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '=' || c == '"')
         return invalid("config", "a configuration key holds a blank, a quote, '=' or a control character");
     if (rule == nullptr) {
-      static constexpr std::initializer_list<std::string_view> names{"boot.autostart",   "limits.cpu",       "limits.memory",
-                                                                     "limits.processes", "security.nesting", "security.secureboot"};
+      static constexpr std::initializer_list<std::string_view> names{"boot.autostart",   "limits.cpu",        "limits.memory",
+                                                                     "limits.processes", "security.nesting",  "security.secureboot",
+                                                                     "snapshots.expiry", "snapshots.pattern", "snapshots.schedule"};
       auto error =
           Error(ErrorKind::invalid, fmt::format("configuration key '{}' is unknown or not supported yet", key.substr(0, 100)))
               .with_field(field);

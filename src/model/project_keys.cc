@@ -117,7 +117,7 @@ constexpr auto rules = std::to_array<ProjectKeyRule>({
     {"restricted.networks.access", "string", "", "which networks may be used; unset: all", names},
     {"restricted.networks.subnets", "string", "block", "only block: projects have no networks of their own", only_block},
     {"restricted.networks.zones", "string", "block", "only block: there are no network zones yet", only_block},
-    {"restricted.snapshots", "string", "block", "whether snapshots may be made", only_block},
+    {"restricted.snapshots", "string", "block", "whether snapshots may be made", allow_or_block},
     {"restricted.storage-pools.access", "string", "", "which storage pools may be used; unset: all", names},
     {"restricted.virtual-machines.lowlevel", "string", "block", "whether VMs may have low-level keys", allow_or_block},
     {"restricted.virtual-machines.nesting", "string", "allow", "whether VMs may have security.nesting", allow_or_block},

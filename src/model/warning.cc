@@ -23,6 +23,7 @@ constexpr TypeRule types[] = {
     {WarningType::runtime_weakness, "Container runtime has known weaknesses", "moderate"},
     {WarningType::vm_limitation, "Virtual machines are limited on this host", "low"},
     {WarningType::network_service_restarted, "Network service ended and was restarted", "moderate"},
+    {WarningType::scheduled_snapshot_failure, "Failed to take a scheduled snapshot", "moderate"},
     {WarningType::firewall_repaired, "Firewall rules were removed and put back", "high"},
 };
 

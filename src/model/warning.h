@@ -27,6 +27,7 @@ enum class WarningType : std::uint16_t {
   vm_limitation = 1001,
   network_service_restarted = 1002,
   firewall_repaired = 1003,
+  scheduled_snapshot_failure = 1004,
 };
 /// What the API shows: "Storage pool unavailable".
 std::string_view to_string(WarningType type) noexcept;
