@@ -1,4 +1,4 @@
-// What the daemon may ask about the guest as a whole: its state, and to go down.
+// What the daemon may ask about the guest as a whole: its state, to hold its file systems still, and to go down.
 #pragma once
 
 #include "wire/agent/messages.h"
@@ -10,5 +10,10 @@ void write_state(Writer& w);
 
 /// Starts to shut the guest down or to restart it; returns at once.
 void go_down(Power action);
+
+/// Writes out all file systems on devices and keeps writers waiting until thaw_files(), or so long at most. False: it cannot.
+bool freeze_files(unsigned longest_ms);
+/// Not frozen is success.
+void thaw_files();
 
 }  // namespace virga::agent

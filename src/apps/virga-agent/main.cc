@@ -82,6 +82,14 @@ void handle(const Frame& frame) {
       link.flush();
       return go_down(frame.size > 0 && frame.payload[0] == static_cast<Byte>(Power::reboot) ? Power::reboot : Power::off);
     }
+    case Type::freeze: {
+      Reader r(frame.payload, frame.size);
+      const Byte result = freeze_files(r.u32()) ? 0 : 1;
+      return say(Type::freeze_reply, frame.stream, &result, 1);
+    }
+    case Type::thaw:
+      thaw_files();
+      return say(Type::thaw_reply, frame.stream);
     default:
       return;  // of a later version
   }
@@ -89,6 +97,7 @@ void handle(const Frame& frame) {
 
 void end_session() {
   in_session = false;
+  thaw_files();
   commands.close_all();
   link.restart();
 }

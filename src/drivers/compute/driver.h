@@ -227,6 +227,30 @@ class ConsoleOps {
   }
 };
 
+/// The disks of a virtual machine that runs or is paused, by their place in its spec.
+class DiskOps {
+ public:
+  virtual ~DiskOps() = default;
+  /// From now on the guest writes to `layer.path`, an empty layer, and what it has written to so far is only read; it waits for
+  /// some milliseconds. `layer.backing` is what lies below. Done already is success. Errors: not_found (no such guest),
+  /// unavailable.
+  virtual Task<Result<>> add_layer(std::string id, std::size_t disk, Disk layer) = 0;
+  /// Writes what the layer `upper` of `layers` holds into `lower`, the one below it, and goes on without `upper`; the guest runs on
+  /// meanwhile. Done already is success. Errors: unsupported (`upper` is the one that the guest writes to), unavailable.
+  virtual Task<Result<>> merge_layers(std::string id, std::size_t disk, Disk layers, std::string upper, std::string lower) = 0;
+};
+
+/// Guests whose file systems can be held still, so that a snapshot of their disks is whole.
+class FreezeOps {
+ public:
+  virtual ~FreezeOps() = default;
+  /// Has the guest write out its file systems and keep writers waiting until thaw_files(), or for `longest` at most: it goes on by
+  /// itself then. Errors: unavailable (no agent answers), unsupported (the agent cannot).
+  virtual Task<Result<>> freeze_files(std::string id, Milliseconds longest) = 0;
+  /// Not frozen is success.
+  virtual Task<Result<>> thaw_files(std::string id) = 0;
+};
+
 struct DriverInfo {
   std::string name;     ///< "qemu", "oci", "fake"
   std::string version;  ///< of the program behind it
@@ -284,6 +308,8 @@ class Driver {
   virtual ExecOps* exec() noexcept { return nullptr; }
   virtual FileOps* files() noexcept { return nullptr; }
   virtual ConsoleOps* console() noexcept { return nullptr; }
+  virtual DiskOps* disks() noexcept { return nullptr; }
+  virtual FreezeOps* freezing() noexcept { return nullptr; }
 };
 
 }  // namespace virga::compute

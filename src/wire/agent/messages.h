@@ -12,8 +12,8 @@
 //   resize, signal                      ->
 //                                       <-  exit      the command's process has ended; data may still follow until both ends
 //   close                               ->          nobody is interested any more: kill it, forget the stream
-//   state, power, ping  stream N        ->
-//                                       <-  state_reply, power_reply, pong  stream N
+//   state, power, ping, freeze, thaw  stream N  ->
+//                                       <-  state_reply, power_reply, pong, freeze_reply, thaw_reply  stream N
 //
 // Types a side does not know are ignored, and so are fields behind those it knows.
 #pragma once
@@ -48,8 +48,10 @@ enum class Type : std::uint8_t {
   power_reply = 33,  // u8 0: it goes down; otherwise text
   ping = 34,
   pong = 35,
-  freeze = 40,  // reserved
-  thaw = 41,    // reserved
+  freeze = 40,  // u32 milliseconds at most
+  thaw = 41,
+  freeze_reply = 42,  // u8 0: the file systems are held still
+  thaw_reply = 43,
 };
 
 enum class Channel : std::uint8_t { input = 0, output = 1, error = 2 };

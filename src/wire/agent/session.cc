@@ -177,6 +177,8 @@ struct Session::State : std::enable_shared_from_this<State> {
       }
       case Type::state_reply:
       case Type::power_reply:
+      case Type::freeze_reply:
+      case Type::thaw_reply:
       case Type::pong: {
         auto it = requests.find(frame.stream);
         if (it == requests.end() || it->second->expected != type) return true;
@@ -526,7 +528,7 @@ Task<Result<GuestState>> parse_reply(Task<Result<std::string>> answer) {
 Task<Result<>> agreed(Task<Result<std::string>> answer) {
   auto payload = co_await std::move(answer);
   if (!payload) co_return fail(std::move(payload).error());
-  if (!payload->empty() && payload->front() != 0) co_return fail(ErrorKind::unavailable, "the agent cannot shut the guest down");
+  if (!payload->empty() && payload->front() != 0) co_return fail(ErrorKind::unavailable, "the agent cannot do it");
   co_return Result<>{};
 }
 
@@ -540,6 +542,15 @@ Task<Result<>> Session::power(Power action, Milliseconds timeout) {
 }
 Task<Result<>> Session::ping(Milliseconds timeout) {
   return agreed(State::ask(state_, Type::ping, {}, Type::pong, timeout));
+}
+Task<Result<>> Session::freeze(Milliseconds longest, Milliseconds timeout) {
+  std::string payload(4, '\0');
+  Writer w(reinterpret_cast<Byte*>(payload.data()), payload.size());
+  w.u32(static_cast<std::uint32_t>(std::clamp<std::int64_t>(longest.count(), 1, 600'000)));
+  return agreed(State::ask(state_, Type::freeze, std::move(payload), Type::freeze_reply, timeout));
+}
+Task<Result<>> Session::thaw(Milliseconds timeout) {
+  return agreed(State::ask(state_, Type::thaw, {}, Type::thaw_reply, timeout));
 }
 
 }  // namespace virga::agent

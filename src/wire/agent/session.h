@@ -104,6 +104,10 @@ class Session {
   /// Asks the guest to shut down; returns when the agent has agreed.
   Task<Result<>> power(Power action, Milliseconds timeout);
   Task<Result<>> ping(Milliseconds timeout);
+  /// Has the guest's file systems written out and held still, for `longest` at most. Errors: unavailable (it cannot), timeout (an
+  /// agent that does not know how says nothing).
+  Task<Result<>> freeze(Milliseconds longest, Milliseconds timeout);
+  Task<Result<>> thaw(Milliseconds timeout);
 
   struct State;
 

@@ -108,6 +108,26 @@ Task<Result<>> FakeDriver::resume(std::string id) {
   co_return Result<>();
 }
 
+Task<Result<>> FakeDriver::add_layer(std::string id, std::size_t /*disk*/, Disk layer) {
+  VIRGA_CO_CHECK(co_await begin("add_layer", id));
+  VIRGA_CO_TRY(FakeWorld::Guest * guest, running_or_paused(id));
+  if (!guest->spec.disks.empty()) guest->spec.disks.front() = std::move(layer);
+  co_return Result<>();
+}
+
+Task<Result<>> FakeDriver::merge_layers(std::string id, std::size_t /*disk*/, Disk /*layers*/, std::string /*upper*/,
+                                        std::string /*lower*/) {
+  co_return co_await begin("merge_layers", id);
+}
+
+Task<Result<>> FakeDriver::freeze_files(std::string id, Milliseconds /*longest*/) {
+  co_return co_await begin("freeze_files", id);
+}
+
+Task<Result<>> FakeDriver::thaw_files(std::string id) {
+  co_return co_await begin("thaw_files", id);
+}
+
 GuestStatus FakeDriver::status(const std::string& id) const {
   auto it = world_->guests.find(id);
   return it == world_->guests.end() ? GuestStatus() : it->second.status;

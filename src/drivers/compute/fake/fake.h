@@ -29,7 +29,7 @@ struct FakeWorld {
   Milliseconds delay{0};                   ///< each call takes so long; cancelling ends it early with an error
 };
 
-class FakeDriver final : public Driver, private ExecOps, private FileOps {
+class FakeDriver final : public Driver, private ExecOps, private FileOps, private DiskOps, private FreezeOps {
  public:
   explicit FakeDriver(Kind kind = Kind::container, std::shared_ptr<FakeWorld> world = std::make_shared<FakeWorld>());
 
@@ -52,8 +52,14 @@ class FakeDriver final : public Driver, private ExecOps, private FileOps {
   Task<> shut_down() override;
   ExecOps* exec() noexcept override { return this; }
   FileOps* files() noexcept override { return this; }
+  DiskOps* disks() noexcept override { return info_.kind == Kind::virtual_machine ? this : nullptr; }
+  FreezeOps* freezing() noexcept override { return info_.kind == Kind::virtual_machine ? this : nullptr; }
 
  private:
+  Task<Result<>> add_layer(std::string id, std::size_t disk, Disk layer) override;
+  Task<Result<>> merge_layers(std::string id, std::size_t disk, Disk layers, std::string upper, std::string lower) override;
+  Task<Result<>> freeze_files(std::string id, Milliseconds longest) override;
+  Task<Result<>> thaw_files(std::string id) override;
   /// Commands it knows: true, false, echo, cat, env, pwd, sleep (until a signal), and "exit N". Others end with 127.
   Task<Result<std::unique_ptr<ExecSession>>> exec(std::string id, ExecSpec spec) override;
   Task<Result<std::unique_ptr<ByteStream>>> open_files(std::string id) override;

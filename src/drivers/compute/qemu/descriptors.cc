@@ -142,4 +142,13 @@ Result<Opened> open_descriptors(const Plan& plan, const GuestSpec& spec, const s
   return opened;
 }
 
+Result<io::UniqueFd> open_layer(const std::string& path, bool writable, bool layered) {
+  return open_disk({.what = Passed::What::disk,
+                    .number = -1,
+                    .name = path,
+                    .writable = writable,
+                    .format = DiskFormat::qcow2,
+                    .layered = layered});
+}
+
 }  // namespace virga::compute::qemu_driver

@@ -30,6 +30,9 @@ Result<Opened> open_descriptors(const Plan& plan, const GuestSpec& spec, const s
 /// Whether a disk image is a qcow2 file without data elsewhere, whose backing file is the one we know of (or none).
 Result<> check_qcow2_header(std::string_view head, bool has_backing);
 
+/// A file that is a layer, with its header checked.
+Result<io::UniqueFd> open_layer(const std::string& path, bool writable, bool layered);
+
 /// A tap of ours by its interface's name. Errors: not_found.
 Result<io::UniqueFd> open_tap(const std::string& interface);
 

@@ -139,7 +139,7 @@ Task<Result<>> launch(CorePtr core, GuestPtr guest, const GuestSpec& spec) {
   co_return Result<>{};
 }
 
-class QemuDriver final : public Driver, public ExecOps, public FileOps, public ConsoleOps {
+class QemuDriver final : public Driver, public ExecOps, public FileOps, public ConsoleOps, public DiskOps, public FreezeOps {
  public:
   QemuDriver(CorePtr core, DriverInfo info) : core_(std::move(core)), info_(std::move(info)) {}
   ~QemuDriver() override { let_go(); }
@@ -147,6 +147,8 @@ class QemuDriver final : public Driver, public ExecOps, public FileOps, public C
   ExecOps* exec() noexcept override { return this; }
   FileOps* files() noexcept override { return this; }
   ConsoleOps* console() noexcept override { return this; }
+  DiskOps* disks() noexcept override { return this; }
+  FreezeOps* freezing() noexcept override { return this; }
   void on_event(std::function<void(GuestEvent)> handler) override { core_->handler = std::move(handler); }
 
   Result<LaunchPlan> plan(const GuestSpec& spec) const override {
@@ -334,6 +336,31 @@ class QemuDriver final : public Driver, public ExecOps, public FileOps, public C
     auto guest = core_->find(id);
     if (!guest) co_return fail(ErrorKind::not_found, fmt::format("no virtual machine '{}'", id));
     co_return co_await start_exec(guest, std::move(spec));
+  }
+
+  Task<Result<>> add_layer(std::string id, std::size_t disk, Disk layer) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->lives()) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    VIRGA_CO_TRY(auto turn, co_await guest->lock.lock());
+    co_return co_await add_disk_layer(core_, guest, disk, std::move(layer));
+  }
+  Task<Result<>> merge_layers(std::string id, std::size_t disk, Disk layers, std::string upper, std::string lower) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->lives()) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    co_return co_await merge_disk_layers(core_, guest, disk, std::move(layers), std::move(upper), std::move(lower));
+  }
+  Task<Result<>> freeze_files(std::string id, Milliseconds longest) override {
+    auto guest = core_->find(id);
+    if (!guest || !guest->lives()) co_return fail(ErrorKind::not_found, fmt::format("virtual machine '{}' does not run", id));
+    if (!guest->agent || !guest->agent->ready())
+      co_return fail(ErrorKind::unavailable, "no virga-agent answers in the virtual machine");
+    co_return co_await guest->agent->freeze(longest, 5s);
+  }
+  Task<Result<>> thaw_files(std::string id) override {
+    auto guest = core_->find(id);
+    // Without its agent, and without us, it goes on by itself.
+    if (!guest || !guest->lives() || !guest->agent || !guest->agent->ready()) co_return Result<>{};
+    co_return co_await guest->agent->thaw(5s);
   }
 
   Task<Result<std::unique_ptr<ByteStream>>> open_console(std::string id) override {

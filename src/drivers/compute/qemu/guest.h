@@ -98,6 +98,9 @@ Task<Result<std::unique_ptr<ExecSession>>> start_exec(GuestPtr guest, ExecSpec s
 /// screen.cc
 Task<Result<std::unique_ptr<ByteStream>>> join_screen(GuestPtr guest, ConsoleOps::Screen protocol, Executor executor);
 Task<Result<std::string>> take_screenshot(GuestPtr guest);
+/// layers.cc
+Task<Result<>> add_disk_layer(CorePtr core, GuestPtr guest, std::size_t disk, Disk layer);
+Task<Result<>> merge_disk_layers(CorePtr core, GuestPtr guest, std::size_t disk, Disk layers, std::string upper, std::string lower);
 /// files.cc
 Task<Result<std::unique_ptr<ByteStream>>> serve_files(GuestPtr guest);
 
