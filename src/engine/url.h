@@ -19,6 +19,9 @@ std::string describe_url(std::string_view url);
 inline std::string instance_url(std::string_view project, std::string_view name) {
   return url({"instances", name}, project);
 }
+inline std::string snapshot_url(std::string_view project, std::string_view instance, std::string_view name) {
+  return url({"instances", instance, "snapshots", name}, project);
+}
 inline std::string profile_url(std::string_view project, std::string_view name) {
   return url({"profiles", name}, project);
 }

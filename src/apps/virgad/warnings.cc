@@ -47,6 +47,9 @@ void connect_warnings(engine::Warnings& warnings, engine::Pools& pools, engine::
   instances.on_autostart([&warnings](const Instance& i, const std::string& error) {
     warnings.report(WarningType::instance_autostart_failure, {i.project, engine::instance_url(i.project, i.name)}, error);
   });
+  instances.on_scheduled_snapshot([&warnings](const Instance& i, const std::string& error) {
+    warnings.report(WarningType::scheduled_snapshot_failure, {i.project, engine::instance_url(i.project, i.name)}, error);
+  });
   network.on_repair([&warnings](network::Driver::Repair repair) {
     if (repair.bridge.empty()) return warnings.raise(WarningType::firewall_repaired, {}, std::move(repair.what));
     warnings.raise(WarningType::network_service_restarted, {"default", engine::network_url("default", repair.bridge)},

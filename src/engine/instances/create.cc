@@ -231,32 +231,37 @@ Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instan
   // A profile may have changed while the image was unpacked.
   if (auto now = profiles_of(instance)) expand(instance, *now);
   auto snapshot = put(std::move(instance));
+  if (has_schedule(*snapshot)) due.notify();
   lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
   co_return Result<>{};
 }
 
-void Instances::Impl::register_procedures() {
+Journal::Builder Instances::Impl::recovering(std::function<Procedure(std::string, Ptr, const json::object&)> make) {
   // A row outlives its operation when its undo failed. By the time it is taken up again the name may stand for another instance, or
   // the instance may have moved on: rows say the uuid, and one that is out of date becomes a procedure without steps, which closes
   // it.
-  auto with_instance = [this](auto make) {
-    return [this, make](std::string id, json::object arguments) -> Task<Result<Procedure>> {
-      VIRGA_CO_TRY(auto uuid, Fields(arguments).string("uuid"));
-      auto key = by_uuid.find(uuid);
-      if (key == by_uuid.end()) co_return Procedure{};
-      VIRGA_CO_TRY(auto instance, get(key->second.first, key->second.second));
-      co_return make(std::move(id), instance, arguments);
-    };
+  return [this, make = std::move(make)](std::string id, json::object arguments) -> Task<Result<Procedure>> {
+    VIRGA_CO_TRY(auto uuid, Fields(arguments).string("uuid"));
+    auto key = by_uuid.find(uuid);
+    if (key == by_uuid.end()) co_return Procedure{};
+    VIRGA_CO_TRY(auto instance, get(key->second.first, key->second.second));
+    co_return make(std::move(id), instance, arguments);
   };
+}
+
+void Instances::Impl::register_procedures() {
+  auto with_instance = [this](auto make) { return recovering(std::move(make)); };
   parts.journal.register_kind("instance-create", [this](std::string id, json::object arguments) -> Task<Result<Procedure>> {
     VIRGA_CO_TRY(auto document, Fields(arguments).object("instance"));
     VIRGA_CO_TRY(auto instance, decode_instance(document));
     if (all.count({instance.project, instance.name}) != 0) co_return Procedure{};
     co_return create_procedure(std::move(id), std::move(instance));
   });
-  parts.journal.register_kind("instance-publish", with_instance([this](std::string id, Ptr i, const json::object&) {
-                                return publish_procedure(std::move(id), i, nullptr);
+  parts.journal.register_kind("instance-publish", with_instance([this](std::string id, Ptr i, const json::object& arguments) {
+                                const auto snapshot = Fields(arguments).string("snapshot").value_or("");
+                                return publish_procedure(std::move(id), i, snapshot, nullptr);
                               }));
+  register_snapshot_procedures();
   parts.journal.register_kind("instance-start", with_instance([this](std::string id, Ptr i, const json::object&) {
                                 // A later start was acknowledged: whether it still runs is resume()'s to see.
                                 return power_of(*i) == "RUNNING" ? Procedure{} : start_procedure(std::move(id), i, false);

@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "base/task.h"
+#include "engine/cache.h"
 #include "engine/instances/service.h"
 #include "engine/instances/spec.h"
 #include "engine/journal/journal.h"
 #include "engine/operations/operations.h"
 #include "engine/url.h"
 #include "model/instance.h"
+#include "model/snapshot.h"
 #include "store/store.h"
 
 namespace virga::engine {
@@ -45,6 +47,7 @@ bool templates_due(const Instance& instance);
 /// volatile.last_state.power
 std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
+bool has_schedule(const Instance& instance);
 
 struct Packing;
 struct FetchImage;
@@ -53,7 +56,13 @@ struct InstanceMetadata;
 struct Instances::Impl {
   using Key = std::pair<std::string, std::string>;  // project, name
 
-  Impl(Parts p, Executor ex) : parts(std::move(p)), executor(std::move(ex)), tasks(executor) {}
+  Impl(Parts p, Executor ex)
+      : parts(std::move(p)),
+        executor(std::move(ex)),
+        tasks(executor),
+        snapshot_documents(parts.store, "/snapshots/", decode_snapshot),
+        due(executor),
+        tending(executor) {}
 
   Parts parts;
   Executor executor;
@@ -77,7 +86,12 @@ struct Instances::Impl {
   std::unordered_multimap<std::string, std::weak_ptr<ByteStream>> file_sessions;  // by uuid: of guests that do not run
   std::unordered_multimap<std::string, std::weak_ptr<int>> file_readers;          // by uuid: one for each session, running or not
   bool stopping = false;
-  std::unique_ptr<BlockingPool> rendering;  // of templates: made when the first instance has some
+  std::unique_ptr<BlockingPool> rendering;     // of templates: made when the first instance has some
+  Cache<InstanceSnapshot> snapshot_documents;  // by uuid of the instance and name
+  Notification due;                            // the next moment of a schedule may be another one now
+  AsyncMutex tending;
+  WallTime tended{};  // schedules were looked after up to here
+  std::function<void(const Instance&, const std::string&)> on_scheduled;
 
   // --- memory (load.cc)
   Result<Ptr> get(const std::string& project, const std::string& name) const;
@@ -108,9 +122,16 @@ struct Instances::Impl {
   Procedure stop_procedure(std::string id, Ptr instance, Power power);
   Procedure move_procedure(std::string id, Ptr instance, Ptr moved);
   Procedure remove_procedure(std::string id, Ptr instance);
-  Procedure publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing);
+  Procedure publish_procedure(std::string id, Ptr instance, std::string snapshot, std::shared_ptr<Packing> packing);
+  Procedure snapshot_procedure(std::string id, Ptr instance, std::shared_ptr<InstanceSnapshot> snapshot, bool runs);
+  Procedure remove_snapshot_procedure(std::string id, Ptr instance, std::string snapshot);
+  Procedure rename_snapshot_procedure(std::string id, Ptr instance, std::string from, std::string to);
+  Procedure restore_procedure(std::string id, Ptr before, Ptr after, std::string snapshot);
   Procedure files_procedure(std::string id, Ptr instance, std::shared_ptr<ByteStream>* opened);
   void register_procedures();
+  void register_snapshot_procedures();
+  /// How a row of an instance that is still there is turned into its procedure again.
+  Journal::Builder recovering(std::function<Procedure(std::string, Ptr, const json::object&)> make);
 
   // --- changes (update.cc)
   /// `project` and `name`: where it is to be; empty: where it is.
@@ -118,12 +139,37 @@ struct Instances::Impl {
                            const std::string& name = {}) const;
   Result<> check_change(const Instance& before, const Instance& after) const;  // of the merged object
   Task<Result<>> commit_update(Ptr before, Instance after);
+  /// The documents of a change; names in `gone` the NICs that give their addresses back.
+  Transaction update_transaction(const Instance& before, Instance& after, std::vector<std::string>& gone) const;
 
   // --- renames and moves (move.cc)
   Result<Instance> moved(const Instance& before, const MoveInstance& request) const;
   Ptr moved_to(Ptr before, Instance moved);
   Instance moved_again(const Instance& now, const json::object& arguments) const;  // from a journal row
   Task<Result<>> move(std::string operation_id, Ptr before, MoveInstance request, Caller caller);
+
+  // --- snapshots (snapshots.cc, restore.cc, schedule.cc)
+  std::vector<SnapshotPtr> snapshots_of(const std::string& uuid) const;
+  Result<SnapshotPtr> snapshot_of(const Instance& instance, const std::string& name) const;
+  Result<storage::SnapshotOps*> snapshot_ops(const Instance& instance) const;
+  Result<InstanceSnapshot> planned_snapshot(const Instance& instance, const CreateSnapshot& request, bool scheduled) const;
+  Result<OperationPtr> start_snapshot(const Caller& caller, const std::string& project, const std::string& name,
+                                      CreateSnapshot request, bool scheduled);
+  Task<Result<>> take_snapshot(Operation& operation, std::string project, std::string name, CreateSnapshot request, Caller caller,
+                               bool scheduled);
+  Task<Result<>> remove_snapshot(std::string operation_id, Ptr instance, std::string snapshot, Caller caller);
+  Task<Result<>> restore(Operation& operation, std::string project, std::string name, std::string snapshot, Caller caller);
+  Result<Instance> restored(const Instance& now, const InstanceSnapshot& snapshot) const;
+  Task<> merge_layers(Ptr instance);  // gives space of removed snapshots back, as far as it can now
+  Task<Result<>> hold_guest(Ptr instance);
+  Task<Result<>> release_guest(Ptr instance);
+  void erase_snapshots(const Instance& instance, Transaction& t) const;
+  void snapshot_lifecycle(const std::string& action, const Instance& instance, const std::string& snapshot, const Caller& caller,
+                          json::object context = {});
+  Task<> tend_for_ever();
+  Task<std::optional<WallTime>> tend();
+  Result<OperationPtr> remove_expired(const std::string& project, const std::string& name, const std::string& snapshot);
+  void at_startup(const Instance& instance);
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);

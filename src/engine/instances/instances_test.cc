@@ -466,5 +466,181 @@ TEST_F(InstancesTest, AGuestThatEndsIsStoppedAndAnEphemeralOneGoes) {
   });
 }
 
+struct SnapshotsTest : InstancesTest {
+  Task<std::optional<Error>> snapshot(std::string name, std::string snapshot = {}) {
+    CreateSnapshot r;
+    r.name = std::move(snapshot);
+    co_return co_await finished(daemon->instances.create_snapshot(root, "default", name, r));
+  }
+  Task<std::optional<Error>> set(std::string name, Config config) {
+    UpdateInstance update;
+    update.config = std::move(config);
+    update.replace = false;
+    co_return co_await finished(daemon->instances.update(root, "default", name, update, {}));
+  }
+  std::vector<std::string> names(const std::string& name) {
+    std::vector<std::string> out;
+    for (const auto& s : daemon->instances.snapshots(*daemon->instances.find("default", name))) out.push_back(s->name);
+    return out;
+  }
+  using Names = std::vector<std::string>;
+};
+
+TEST_F(SnapshotsTest, KeepTheConfigurationAndGiveItBack) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    EXPECT_EQ(co_await set("web", {{"user.which", "first"}, {"limits.memory", "64MiB"}}), std::nullopt);
+    const auto uuid = daemon->instances.find("default", "web")->uuid;
+    EXPECT_EQ(co_await snapshot("web"), std::nullopt);
+    clock.advance(std::chrono::hours(1));
+    EXPECT_EQ(co_await snapshot("web", "named"), std::nullopt);
+    EXPECT_EQ((co_await snapshot("web", "named"))->kind(), ErrorKind::exists);
+    EXPECT_EQ((co_await snapshot("web", "a/b"))->kind(), ErrorKind::invalid);
+    EXPECT_EQ((co_await snapshot("absent"))->kind(), ErrorKind::not_found);
+    EXPECT_EQ(names("web"), (Names{"snap0", "named"}));
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+    EXPECT_EQ(co_await set("web", {{"user.which", "second"}}), std::nullopt);
+    const auto mac = daemon->instances.find("default", "web")->config.at("volatile.eth0.hwaddr");
+
+    EXPECT_EQ(co_await finished(daemon->instances.restore(root, "default", "web", "snap0")), std::nullopt);
+    const auto web = daemon->instances.find("default", "web");
+    EXPECT_EQ(web->config.at("user.which"), "first");
+    EXPECT_EQ(web->expanded_config.at("limits.memory"), "64MiB");
+    EXPECT_EQ(web->config.at("volatile.eth0.hwaddr"), mac);
+    EXPECT_EQ(web->uuid, uuid);
+    EXPECT_EQ(web->status, InstanceStatus::running) << "it is started again";
+    EXPECT_EQ(names("web"), (Names{"snap0", "named"}));
+    EXPECT_EQ(kind_of(daemon->instances.restore(root, "default", "web", "absent")), ErrorKind::not_found);
+
+    EXPECT_EQ(co_await change("web", StateAction::stop), std::nullopt);
+    EXPECT_EQ(co_await finished(daemon->instances.move(root, "default", "web", {.project = {}, .name = "db", .changes = {}})),
+              std::nullopt);
+    EXPECT_EQ(names("db"), (Names{"snap0", "named"}));
+    EXPECT_EQ(co_await finished(daemon->instances.rename_snapshot(root, "default", "db", "snap0", "old")), std::nullopt);
+    EXPECT_EQ(kind_of(daemon->instances.rename_snapshot(root, "default", "db", "old", "named")), ErrorKind::exists);
+    EXPECT_EQ(co_await finished(daemon->instances.remove_snapshot(root, "default", "db", "named")), std::nullopt);
+    EXPECT_EQ(names("db"), Names{"old"});
+    EXPECT_EQ(co_await finished(daemon->instances.remove(root, "default", "db")), std::nullopt);
+    auto left = co_await store.list("/snapshots/");
+    EXPECT_TRUE(left && left->empty());
+  });
+}
+
+TEST_F(SnapshotsTest, AGuestThatRunsIsHeldForAMoment) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+    const auto uuid = daemon->instances.find("default", "web")->uuid;
+    world->calls.clear();
+    EXPECT_EQ(co_await snapshot("web"), std::nullopt);
+    EXPECT_EQ(world->calls, (Names{"pause " + uuid, "resume " + uuid}));
+    EXPECT_EQ(status("web"), InstanceStatus::running);
+    // One that its user has paused stays so.
+    EXPECT_EQ(co_await change("web", StateAction::freeze), std::nullopt);
+    world->calls.clear();
+    EXPECT_EQ(co_await snapshot("web"), std::nullopt);
+    EXPECT_EQ(world->calls, Names{});
+    EXPECT_EQ(status("web"), InstanceStatus::frozen);
+    EXPECT_EQ(co_await change("web", StateAction::unfreeze), std::nullopt);
+
+    auto& disk = dynamic_cast<storage::FakeDriver&>(*daemon->pools.driver("default").value());
+    disk.fail_next("create_snapshot", Error(ErrorKind::unavailable, "no space"));
+    auto error = co_await snapshot("web");
+    EXPECT_TRUE(error && error->chain().find("no space") != std::string::npos);
+    EXPECT_EQ(daemon->instances.find("default", "web")->status, InstanceStatus::running);
+    EXPECT_EQ(world->guests.at(uuid).status.state, compute::State::running) << "nobody waits";
+    EXPECT_EQ(names("web"), (Names{"snap0", "snap1"}));
+  });
+}
+
+TEST_F(SnapshotsTest, SchedulesAreKeptAndWhatExpiresGoes) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    EXPECT_EQ(co_await create("idle"), std::nullopt);
+    auto& instances = daemon->instances;
+    std::vector<std::string> told;
+    instances.on_scheduled_snapshot([&](const Instance& i, const std::string& error) { told.push_back(i.name + ":" + error); });
+    EXPECT_EQ(co_await instances.tend_snapshots(), std::nullopt) << "nothing is to come";
+    EXPECT_EQ((co_await set("web", {{"snapshots.schedule", "often"}}))->field(), "config.snapshots.schedule");
+    const Config config{{"snapshots.schedule", "*/10 * * * *"}, {"snapshots.expiry", "25M"}, {"snapshots.pattern", "auto-%d"}};
+    EXPECT_EQ(co_await set("web", config), std::nullopt);
+    EXPECT_EQ(co_await set("idle", config), std::nullopt);
+    EXPECT_EQ(co_await change("web", StateAction::start), std::nullopt);
+    auto next = co_await instances.tend_snapshots();
+    EXPECT_TRUE(next);
+    if (!next) co_return;
+    EXPECT_LE(*next - clock.now(), std::chrono::minutes(10));
+    auto to = [&](WallTime moment) { clock.advance(moment - clock.now()); };
+    to(*next - std::chrono::seconds(1));
+    EXPECT_EQ(co_await instances.tend_snapshots(), next);
+    EXPECT_EQ(names("web"), Names{});
+    for (int n = 0; n < 3; ++n) {
+      to(*next);
+      next = co_await instances.tend_snapshots();
+    }
+    EXPECT_EQ(names("web"), (Names{"auto-0", "auto-1", "auto-2"}));
+    EXPECT_EQ(names("idle"), Names{}) << "it does not run";
+    EXPECT_EQ(told, (Names{"web:", "web:", "web:"}));
+    // 25 minutes after the first one: between two of the schedule.
+    to(*next);
+    next = co_await instances.tend_snapshots();
+    EXPECT_EQ(names("web"), (Names{"auto-1", "auto-2"}));
+    // The daemon was not there for a day: one snapshot, not 144.
+    EXPECT_EQ(co_await set("idle", {{"snapshots.schedule.stopped", "true"}}), std::nullopt);
+    clock.advance(std::chrono::hours(24));
+    next = co_await instances.tend_snapshots();
+    EXPECT_EQ(names("web").size(), 1u);
+    EXPECT_EQ(names("idle").size(), 1u);
+    // A clock that is put back harms nothing.
+    clock.advance(-std::chrono::hours(48));
+    next = co_await instances.tend_snapshots();
+    EXPECT_EQ(names("web").size(), 1u);
+
+    auto& disk = dynamic_cast<storage::FakeDriver&>(*daemon->pools.driver("default").value());
+    disk.fail_next("create_snapshot", Error(ErrorKind::unavailable, "no space"));
+    EXPECT_EQ(co_await set("idle", {{"snapshots.schedule", "@never"}}), std::nullopt);
+    EXPECT_TRUE(next);
+    if (!next) co_return;
+    told.clear();
+    to(*next);
+    co_await instances.tend_snapshots();
+    EXPECT_EQ(told.size(), 1u);
+    EXPECT_TRUE(!told.empty() && told[0].find("no space") != std::string::npos);
+  });
+}
+
+TEST_F(SnapshotsTest, ExpiryIsTheInstancesOwnOrTheRequests) {
+  run([&]() -> Task<> {
+    EXPECT_EQ(co_await create("web"), std::nullopt);
+    EXPECT_EQ(co_await set("web", {{"snapshots.expiry", "1d"}, {"snapshots.expiry.manual", "2H"}}), std::nullopt);
+    auto expires = [&](CreateSnapshot r) -> Task<WallTime> {
+      EXPECT_EQ(co_await finished(daemon->instances.create_snapshot(root, "default", "web", r)), std::nullopt);
+      co_return daemon->instances.snapshot(*daemon->instances.find("default", "web"), r.name).value()->expires_at;
+    };
+    const auto now = clock.now();
+    EXPECT_EQ(co_await expires({.name = "a", .expires_at = {}}), now + std::chrono::hours(2));
+    EXPECT_EQ(co_await expires({.name = "b", .expires_at = WallTime{}}), WallTime{});
+    EXPECT_EQ(co_await expires({.name = "c", .expires_at = now + std::chrono::minutes(5)}), now + std::chrono::minutes(5));
+    EXPECT_EQ(kind_of(daemon->instances.create_snapshot(root, "default", "web", {.name = "d", .expires_at = now})),
+              ErrorKind::invalid);
+    EXPECT_EQ(kind_of(daemon->instances.create_snapshot(root, "default", "web", {.name = "d", .expires_at = {}, .stateful = true})),
+              ErrorKind::unsupported);
+    // More time, in time.
+    EXPECT_EQ(co_await finished(daemon->instances.update_snapshot(root, "default", "web", "c", now + std::chrono::hours(9), {})),
+              std::nullopt);
+    EXPECT_EQ(kind_of(daemon->instances.update_snapshot(root, "default", "web", "c", now, 1)), ErrorKind::conflict);
+    clock.advance(std::chrono::hours(3));
+    EXPECT_EQ(co_await daemon->instances.tend_snapshots(), now + std::chrono::hours(9));
+    EXPECT_EQ(names("web"), (Names{"b", "c"}));
+    EXPECT_EQ(co_await set("web", {{"snapshots.pattern", "{{ creation_date|date:'2006-01-02' }}"}}), std::nullopt);
+    EXPECT_EQ(co_await snapshot("web"), std::nullopt);
+    EXPECT_EQ(co_await snapshot("web"), std::nullopt);
+    const auto last = names("web");
+    EXPECT_EQ(last.size(), 4u);
+    EXPECT_TRUE(std::any_of(last.begin(), last.end(), [](const auto& n) { return n.size() == 10 && n.starts_with("2027-01-15"); }));
+    EXPECT_TRUE(std::any_of(last.begin(), last.end(), [](const auto& n) { return n.ends_with("-15-0"); }));
+  });
+}
+
 }  // namespace
 }  // namespace virga::engine

@@ -114,6 +114,7 @@ bool Instances::Impl::uses_profile(const Instance& instance, const std::string& 
 
 void Instances::Impl::profile_changed(const std::string& project, const std::string& name) {
   ++generation;
+  due.notify();
   if (auto found = renaming.find({project, name}); found != renaming.end() && !parts.profiles.find(project, found->second)) {
     for (auto& [key, snapshot] : all) {
       if (!uses_profile(*snapshot, project, found->second)) continue;
@@ -162,6 +163,7 @@ Task<Result<>> Instances::load() {
     impl_->ids.mark(instance->id_base);
     impl_->put(std::move(*instance));
   }
+  VIRGA_CO_CHECK(co_await impl_->snapshot_documents.load());
   impl_->register_procedures();
 
   auto* self = impl_.get();
@@ -244,6 +246,8 @@ Task<Result<>> Instances::resume() {
     self->tasks.spawn("clear up after a guest that ended", self->guest_ended(event.id, event.reboot));
   if (!self->unadopted.empty()) self->tasks.spawn("take up guests again", self->adopt_late());
   self->tasks.spawn("start guests with the host", self->start_with_host(rebooted || !known));
+  self->tended = self->parts.clock.now();
+  self->tasks.spawn("schedules of snapshots", self->tend_for_ever());
   co_return Result<>{};
 }
 

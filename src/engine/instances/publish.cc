@@ -1,5 +1,5 @@
-// Making an image of a stopped instance: its root is shown, packed by a confined worker into the images' directory, and imported
-// from there as if it had been uploaded.
+// Making an image of a stopped instance or of a snapshot: its root is shown, packed by a confined worker into the images'
+// directory, and imported from there as if it had been uploaded.
 #include "engine/instances/publish.h"
 
 #include <fmt/format.h>
@@ -48,21 +48,30 @@ json::value progress_text(Bytes read) {
 
 }  // namespace
 
-Procedure Instances::Impl::publish_procedure(std::string id, Ptr instance, std::shared_ptr<Packing> packing) {
+Procedure Instances::Impl::publish_procedure(std::string id, Ptr instance, std::string snapshot, std::shared_ptr<Packing> packing) {
   Procedure p;
   p.kind = "instance-publish";
   p.id = std::move(id);
-  p.arguments = {{"uuid", instance->uuid}};
+  p.arguments = {{"uuid", instance->uuid}, {"snapshot", snapshot}};
   p.on_recovery = OnRecovery::undo;  // what was packed is removed with all uploads when the daemon starts
-  auto detach = [this, instance]() -> Task<Result<>> {
+  auto detach = [this, instance, snapshot]() -> Task<Result<>> {
+    if (!snapshot.empty()) {
+      VIRGA_CO_TRY(auto* ops, snapshot_ops(*instance));
+      co_return co_await ops->detach(volume_id(*instance), snapshot);
+    }
     if (live_status(*instance) != InstanceStatus::stopped) co_return Result<>{};  // recovery: it was started since
     co_return co_await detach_root(instance);
   };
-  auto pack = [this, instance, packing]() -> Task<Result<>> {
+  auto attach = [this, instance, snapshot](std::optional<storage::IdShift> shift) -> Task<Result<storage::Attachment>> {
     VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+    if (snapshot.empty()) co_return co_await storage->attach(volume_id(*instance), shift);
+    VIRGA_CO_TRY(auto* ops, snapshot_ops(*instance));
+    co_return co_await ops->attach(volume_id(*instance), snapshot, shift);
+  };
+  auto pack = [this, instance, attach, packing]() -> Task<Result<>> {
     std::optional<storage::IdShift> shift;
     if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
-    auto attached = co_await storage->attach(volume_id(*instance), shift);
+    auto attached = co_await attach(shift);
     if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
     auto request = packing->request;
     request.base = attached->image;
@@ -86,12 +95,18 @@ Procedure Instances::Impl::publish_procedure(std::string id, Ptr instance, std::
 
 Task<Result<>> Instances::Impl::publish(Operation& operation, std::string project, std::string name, PublishInstance request) {
   VIRGA_CO_TRY(auto instance, get(project, name));
-  if (instance->status != InstanceStatus::stopped)
+  Instance described = *instance;
+  if (!request.snapshot.empty()) {
+    VIRGA_CO_TRY(auto snapshot, snapshot_of(*instance, request.snapshot));
+    described = snapshot->instance;
+  } else if (instance->status != InstanceStatus::stopped)
     co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", name));
   operation.set_may_cancel(true);
   auto packing = std::make_shared<Packing>();
-  VIRGA_CO_TRY(auto kept, co_await kept_metadata(instance->uuid));
-  packing->request.metadata = metadata_of(*instance, request, parts.clock.now(), kept ? &*kept : nullptr);
+  // A snapshot has kept its own.
+  VIRGA_CO_TRY(auto kept,
+               co_await kept_metadata(request.snapshot.empty() ? instance->uuid : instance->uuid + "/" + request.snapshot));
+  packing->request.metadata = metadata_of(described, request, parts.clock.now(), kept ? &*kept : nullptr);
   if (kept) packing->request.templates = std::move(kept->files);
   VIRGA_CO_TRY(packing->request.compression, image::parse_compression(request.compression));
   packing->request.into = parts.images.new_upload_path();
@@ -100,7 +115,7 @@ Task<Result<>> Instances::Impl::publish(Operation& operation, std::string projec
   packing->progress = [&operation](Bytes read) {
     operation.set_progress("create_image_from_container_pack_progress", progress_text(read));
   };
-  auto packed = co_await parts.journal.execute(publish_procedure(operation.id(), instance, packing));
+  auto packed = co_await parts.journal.execute(publish_procedure(operation.id(), instance, request.snapshot, packing));
   const bool cancelled = co_await is_cancelled();
   co_await parts.images.discard_upload(packing->request.scratch);
   if (packed && cancelled) packed = fail(ErrorKind::cancelled, "cancelled");
@@ -123,7 +138,9 @@ Result<OperationPtr> Instances::publish(const Caller& caller, const std::string&
   Image wanted;
   if (request.properties) wanted.properties = *request.properties;
   VIRGA_CHECK(check(wanted));
-  if (instance->status != InstanceStatus::stopped)
+  if (!request.snapshot.empty()) {
+    VIRGA_CHECK(impl_->snapshot_of(*instance, request.snapshot));
+  } else if (instance->status != InstanceStatus::stopped)
     return fail(Error(ErrorKind::invalid, fmt::format("instance '{}' is running", name))
                     .with_hint("stop it first; 'publish --force' does so and starts it again"));
   auto* self = impl_.get();

@@ -42,6 +42,7 @@ Procedure Instances::Impl::remove_procedure(std::string id, Ptr instance) {
     Transaction t;
     t.erase(document_key(instance->project, instance->name));
     t.erase(metadata_key(instance->uuid));
+    erase_snapshots(*instance, t);
     parts.networks.erase(t, instance->uuid);
     return t;
   };

@@ -1,8 +1,8 @@
 // Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
 // drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: create.cc start.cc stop.cc move.cc remove.cc update.cc exec.cc files.cc; load.cc is what happens when the
-// daemon starts; spec.cc turns an instance into what drivers take (pure).
+// One file a verb: snapshots.cc restore.cc schedule.cc create.cc start.cc stop.cc move.cc remove.cc update.cc exec.cc files.cc;
+// load.cc is what happens when the daemon starts; spec.cc turns an instance into what drivers take (pure).
 #pragma once
 
 #include <map>
@@ -18,6 +18,7 @@
 #include "engine/caller.h"
 #include "engine/images/server.h"
 #include "model/instance.h"
+#include "model/snapshot.h"
 
 namespace virga {
 class Store;
@@ -71,6 +72,12 @@ struct MoveInstance {
   std::string project;  ///< empty: the same
   std::string name;     ///< empty: the same
   UpdateInstance changes;
+};
+
+struct CreateSnapshot {
+  std::string name;                    ///< empty: as snapshots.pattern says
+  std::optional<WallTime> expires_at;  ///< the zero time: never; absent: as snapshots.expiry.manual or snapshots.expiry says
+  bool stateful = false;               ///< refused: not supported yet
 };
 
 enum class StateAction { start, stop, restart, freeze, unfreeze };
@@ -178,8 +185,34 @@ class Instances {
   /// `expected`: the revision the caller saw (If-Match). Errors: conflict.
   Result<OperationPtr> update(const Caller& caller, const std::string& project, const std::string& name, UpdateInstance request,
                               std::optional<std::int64_t> expected);
-  /// Makes an image of a stopped instance; see engine/instances/publish.h.
+  /// Makes an image of a stopped instance, or of a snapshot; see engine/instances/publish.h.
   Result<OperationPtr> publish(const Caller& caller, const std::string& project, const std::string& name, PublishInstance request);
+
+  // Snapshots.
+  using SnapshotPtr = std::shared_ptr<const InstanceSnapshot>;
+  /// The oldest first.
+  std::vector<SnapshotPtr> snapshots(const Instance& instance) const;
+  /// Errors: not_found.
+  Result<SnapshotPtr> snapshot(const Instance& instance, const std::string& name) const;
+  /// Errors: not_found, exists, invalid, denied (restricted.snapshots).
+  Result<OperationPtr> create_snapshot(const Caller& caller, const std::string& project, const std::string& name,
+                                       CreateSnapshot request);
+  Result<OperationPtr> remove_snapshot(const Caller& caller, const std::string& project, const std::string& name,
+                                       const std::string& snapshot);
+  Result<OperationPtr> rename_snapshot(const Caller& caller, const std::string& project, const std::string& name,
+                                       const std::string& snapshot, const std::string& new_name);
+  /// `expected`: the revision the caller saw (If-Match).
+  Result<OperationPtr> update_snapshot(const Caller& caller, const std::string& project, const std::string& name,
+                                       const std::string& snapshot, WallTime expires_at, std::optional<std::int64_t> expected);
+  /// The instance becomes what it was; one that runs is stopped for it and started again. Errors: not_found, invalid, denied.
+  Result<OperationPtr> restore(const Caller& caller, const std::string& project, const std::string& name,
+                               const std::string& snapshot);
+  /// Takes what snapshots.schedule asks for and removes what has expired, up to now. The service does so by itself; returns when
+  /// the next moment is. Nothing: never.
+  Task<std::optional<WallTime>> tend_snapshots();
+  /// Called after each scheduled snapshot: the reason why it could not be taken, or an empty one.
+  void on_scheduled_snapshot(std::function<void(const Instance&, const std::string& error)> call);
+
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
   Result<OperationPtr> console(const Caller& caller, const std::string& project, const std::string& name, ConsoleRequest request);
   Task<Result<>> clear_console_log(Caller caller, std::string project, std::string name);

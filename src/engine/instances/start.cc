@@ -77,6 +77,7 @@ Task<Result<>> Instances::Impl::start(std::string operation_id, std::string proj
   auto snapshot = put(std::move(changed));
   lifecycle("instance-started", *snapshot, caller);
   if (templates) tasks.spawn("write the templates", deliver_templates(snapshot->uuid));
+  at_startup(*snapshot);
   co_return Result<>{};
 }
 

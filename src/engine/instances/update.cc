@@ -134,6 +134,23 @@ Result<> Instances::Impl::check_change(const Instance& before, const Instance& a
   return check_live(before, after);
 }
 
+Transaction Instances::Impl::update_transaction(const Instance& before, Instance& after, std::vector<std::string>& gone) const {
+  Transaction t;
+  if (before.expanded_devices != after.expanded_devices) {
+    // NICs that went give their addresses back with this commit; those that came get theirs when the guest starts.
+    for (const auto& old : nics_of(before)) {
+      const auto now = nics_of(after);
+      if (std::any_of(now.begin(), now.end(), [&](const auto& n) { return n.device == old.device && n.network == old.network; }))
+        continue;
+      parts.networks.erase(t, before.uuid, old.device);
+      after.config.erase("volatile." + old.device + ".hwaddr");
+      gone.push_back(old.device);
+    }
+  }
+  t.put(document_key(after.project, after.name), json::serialize(encode(after)));
+  return t;
+}
+
 Task<Result<>> Instances::Impl::commit_update(Ptr before, Instance after) {
   VIRGA_CO_TRY(const Policy::Hold held, parts.projects.policy().check(after));
   const bool running = before->status == InstanceStatus::running || before->status == InstanceStatus::frozen;
@@ -144,20 +161,8 @@ Task<Result<>> Instances::Impl::commit_update(Ptr before, Instance after) {
       if (!applied) co_return fail(std::move(applied).error().wrap(fmt::format("change the limits of instance '{}'", after.name)));
     }
   }
-  Transaction t;
   std::vector<std::string> gone;
-  if (before->expanded_devices != after.expanded_devices) {
-    // NICs that went give their addresses back with this commit; those that came get theirs when the guest starts.
-    for (const auto& old : nics_of(*before)) {
-      const auto now = nics_of(after);
-      if (std::any_of(now.begin(), now.end(), [&](const auto& n) { return n.device == old.device && n.network == old.network; }))
-        continue;
-      parts.networks.erase(t, before->uuid, old.device);
-      after.config.erase("volatile." + old.device + ".hwaddr");
-      gone.push_back(old.device);
-    }
-  }
-  t.put(document_key(after.project, after.name), json::serialize(encode(after)));
+  auto t = update_transaction(*before, after, gone);
   auto committed = co_await parts.store.commit(std::move(t));
   if (!committed) {
     if (running && limits_differ(*before, after)) co_await apply_limits(before);
@@ -166,7 +171,9 @@ Task<Result<>> Instances::Impl::commit_update(Ptr before, Instance after) {
   VIRGA_CO_TRY(auto current, get(after.project, after.name));
   after.status = current->status;
   for (const auto& device : gone) parts.networks.forget(before->uuid, device);
+  const bool scheduled = has_schedule(*before) || has_schedule(after);
   put(std::move(after));
+  if (scheduled) due.notify();
   co_return Result<>{};
 }
 

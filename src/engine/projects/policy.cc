@@ -87,6 +87,16 @@ Result<Policy::Hold> Policy::check(const std::string& project, const Amounts& mo
   return hold({.instances = {}, .project = project, .more = more, .edited = nullptr});
 }
 
+Result<> Policy::check_snapshot(const std::string& project) const {
+  const auto all = versions(project);
+  if (all.empty()) return fail(ErrorKind::not_found, "no project '" + project + "'");
+  for (const auto& version : all)
+    if (is_restricted(*version) && restriction(*version, "restricted.snapshots") != "allow")
+      return fail(
+          Error(ErrorKind::denied, fmt::format("snapshots are not allowed in project '{}' (restricted.snapshots)", project)));
+  return {};
+}
+
 Result<> Policy::check(const Profile& profile) const {
   for (const auto& project : versions(profile.project))
     VIRGA_CHECK(check_restrictions(*project, std::nullopt, profile.config, profile.devices));

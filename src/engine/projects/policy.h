@@ -49,6 +49,8 @@ class Policy {
   Result<Hold> check(const Instance& proposed) { return check({std::make_shared<const Instance>(proposed)}); }
   /// Something that is not an instance: {"networks", 1}, {"disk", bytes}, {"disk.pool.fast", bytes}.
   Result<Hold> check(const std::string& project, const Amounts& more);
+  /// Whether snapshots may be made in a project (restricted.snapshots).
+  Result<> check_snapshot(const std::string& project) const;
   /// A profile in the project it belongs to. Its instances are check()'s.
   Result<> check(const Profile& profile) const;
   /// A new version of a project against all that is in it. Counted as the project's own, beside the old one, until let go.

@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <ctime>
+#include <iterator>
 #include <string_view>
+#include <utility>
 
 #include "base/units.h"
 
@@ -77,6 +81,29 @@ std::size_t cost_of(const Value& value) {
   return value.list() != nullptr ? value.list()->size() : 0;
 }
 
+/// The layout shows Monday, 2 January 2006, 15:04:05 as it is wanted. Local time.
+std::string dated(WallTime time, std::string_view layout) {
+  static constexpr std::pair<std::string_view, const char*> parts[] = {
+      {"January", "%B"}, {"Monday", "%A"}, {"2006", "%Y"}, {"Jan", "%b"}, {"Mon", "%a"}, {"MST", "%Z"}, {"01", "%m"},
+      {"02", "%d"},      {"03", "%I"},     {"04", "%M"},   {"05", "%S"},  {"06", "%y"},  {"15", "%H"},  {"PM", "%p"}};
+  const auto seconds = std::chrono::system_clock::to_time_t(time);
+  std::tm local{};
+  if (::localtime_r(&seconds, &local) == nullptr) return {};
+  std::string out;
+  while (!layout.empty()) {
+    const auto* part = std::find_if(std::begin(parts), std::end(parts), [&](const auto& p) { return layout.starts_with(p.first); });
+    if (part == std::end(parts)) {
+      out += layout.front();
+      layout.remove_prefix(1);
+      continue;
+    }
+    char text[64];
+    out.append(text, std::strftime(text, sizeof text, part->second, &local));
+    layout.remove_prefix(part->first.size());
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<Value> Expression::comparison() {
@@ -134,6 +161,13 @@ Result<Value> Expression::filter(const Value& value, const std::string& name, co
   if (name == "length") {
     const auto n = value.list() != nullptr ? value.list()->size() : value.map() != nullptr ? value.map()->size() : text.size();
     return Value(static_cast<std::int64_t>(n));
+  }
+  if (name == "date") {
+    const auto layout = argument.text();
+    VIRGA_CHECK(budget_.step(layout.size() / 16));
+    const auto time = parse_time(text);
+    if (!time) return error("'date' needs a time");
+    return Value(dated(*time, layout));
   }
   if (name == "integer") return Value(parse_integer(text, INT64_MIN, INT64_MAX).value_or(0));
   if (name == "cut") {
