@@ -49,6 +49,7 @@ struct Api::Impl {
     add_operation_routes(router);
     add_event_routes(router);
     add_instance_routes(router);
+    add_snapshot_routes(router);
     add_instance_log_routes(router);
     add_console_routes(router);
     add_file_routes(router);

@@ -29,7 +29,6 @@ void add_missing_routes(Router& router) {
                               "/1.0/instances/{name}/nvram",
                               "/1.0/instances/{name}/port-forward",
                               "/1.0/instances/{name}/rebuild",
-                              "/1.0/instances/{name}/snapshots",
                               "/1.0/networks/{name}/forwards",
                               "/1.0/networks/{name}/load-balancers",
                               "/1.0/networks/{name}/peers",

@@ -89,6 +89,28 @@ TEST_F(Policy, AProfileOfAnotherProjectIsNoWayAround) {
             false);
 }
 
+TEST_F(Policy, ASnapshotIsNoWayAround) {
+  const auto snapshots = "/1.0/instances/a/snapshots?project=lab";
+  ASSERT_EQ(change("PATCH", "/1.0/instances/a?project=lab", R"({"config":{"security.nesting":"true"}})"), "");
+  ASSERT_EQ(change("POST", snapshots, R"({"name":"nested"})"), "");
+  ASSERT_EQ(change("PATCH", "/1.0/instances/a?project=lab", R"({"config":{"security.nesting":""}})"), "");
+  ASSERT_EQ(limit(R"("restricted":"true")"), "");
+  const auto before = everything();
+  EXPECT_NE(change("POST", snapshots, R"({"name":"more"})").find("restricted.snapshots"), std::string::npos);
+  EXPECT_NE(change("PUT", "/1.0/instances/a?project=lab", R"({"restore":"nested"})").find("restricted.containers.nesting"),
+            std::string::npos);
+  EXPECT_EQ(everything(), before);
+  EXPECT_EQ(get(snapshots).metadata().as_array().size(), 1u);
+  ASSERT_EQ(limit(R"("restricted.snapshots":"allow","restricted.containers.nesting":"allow")"), "");
+  EXPECT_EQ(change("POST", snapshots, R"({"name":"more"})"), "");
+  EXPECT_EQ(change("PUT", "/1.0/instances/a?project=lab", R"({"restore":"nested"})"), "");
+  EXPECT_EQ(get("/1.0/instances/a?project=lab").metadata().at("config").at("security.nesting").as_string(), "true");
+  // Limits count what the snapshot asks for.
+  ASSERT_EQ(change("PATCH", "/1.0/instances/a?project=lab", R"({"config":{"limits.memory":"64MiB"}})"), "");
+  ASSERT_EQ(limit(R"("limits.memory":"128MiB")"), "");
+  EXPECT_NE(change("PUT", "/1.0/instances/a?project=lab", R"({"restore":"nested"})").find("limits.memory"), std::string::npos);
+}
+
 TEST_F(Policy, LimitsHoldOnEveryPath) {
   ASSERT_EQ(limit(R"("limits.memory":"400MiB","limits.instances":"3")"), "");
   const auto before = everything();

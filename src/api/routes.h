@@ -10,6 +10,7 @@ void add_certificate_routes(Router& router);
 void add_operation_routes(Router& router);
 void add_event_routes(Router& router);
 void add_instance_routes(Router& router);
+void add_snapshot_routes(Router& router);
 void add_instance_log_routes(Router& router);
 void add_console_routes(Router& router);
 void add_file_routes(Router& router);

@@ -46,8 +46,13 @@ Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object&
   VIRGA_CO_TRY(auto project, source.string("project"));
   if (!project.empty() && project != c.project)
     co_return fail(Error(ErrorKind::unsupported, "an instance is published within its project").with_field("source.project"));
-  if (name.find('/') != std::string::npos)
-    co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.name"));
+  if (const auto slash = name.find('/'); slash != std::string::npos) {
+    request.snapshot = name.substr(slash + 1);
+    name.resize(slash);
+    if (request.snapshot.empty()) co_return invalid("source.name", "'source.name' names no snapshot");
+  } else if (source.string("type").value_or("") == "snapshot") {
+    co_return invalid("source.name", "a snapshot is named as INSTANCE/SNAPSHOT");
+  }
   co_return c.services.instances.publish(c.caller(), c.project, name, std::move(request));
 }
 
@@ -101,7 +106,7 @@ Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
   VIRGA_CO_CHECK(source.only({"alias", "certificate", "fingerprint", "image_type", "mode", "name", "project", "protocol", "secret",
                               "server", "type", "url"}));
   VIRGA_CO_TRY(auto type, source.string("type"));
-  if (type == "instance" || type == "container" || type == "virtual-machine") {
+  if (type == "instance" || type == "container" || type == "virtual-machine" || type == "snapshot") {
     for (const auto* field : {"alias", "certificate", "fingerprint", "image_type", "protocol", "secret", "server", "url"}) {
       VIRGA_CO_TRY(auto text, source.string(field));
       if (!text.empty())
@@ -110,8 +115,6 @@ Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
     }
     co_return co_await from_instance(c, body, source);
   }
-  if (type == "snapshot")
-    co_return fail(Error(ErrorKind::unsupported, "images of snapshots are not implemented yet").with_field("source.type"));
   VIRGA_CO_TRY(auto mode, source.string("mode"));
   VIRGA_CO_TRY(auto protocol, source.string("protocol"));
   if (type == "image" && protocol == "simplestreams") co_return from_server(c, body, source);

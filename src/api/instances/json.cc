@@ -25,6 +25,24 @@ json::object instance_json(const Instance& i) {
           {"expanded_devices", to_json(i.expanded_devices)}};
 }
 
+json::object snapshot_json(const InstanceSnapshot& s) {
+  const auto& i = s.instance;
+  return {{"name", s.name},
+          {"architecture", i.architecture},
+          {"description", i.description},
+          {"created_at", format_time(s.created_at)},
+          {"expires_at", format_time(s.expires_at)},
+          {"last_used_at", format_time(i.last_used_at)},
+          {"ephemeral", i.ephemeral},
+          {"stateful", s.stateful},
+          {"size", s.size},
+          {"profiles", to_json(i.profiles)},
+          {"config", to_json(i.config)},
+          {"devices", to_json(i.devices)},
+          {"expanded_config", to_json(i.expanded_config)},
+          {"expanded_devices", to_json(i.expanded_devices)}};
+}
+
 std::string instance_etag(const Instance& i) {
   return etag_of(
       json::array{i.architecture, to_json(i.config), to_json(i.devices), i.ephemeral, to_json(i.profiles), i.description});

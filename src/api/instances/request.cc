@@ -68,6 +68,12 @@ Result<> read_source(const Fields& fields, engine::CreateInstance& out) {
   return {};
 }
 
+constexpr std::initializer_list<std::string_view> update_fields = {
+    "description",      "architecture", "ephemeral",  "profiles",     "config",   "devices",
+    "stateful",         "restore",      "disk_only",  "name",         "project",  "type",
+    "status",           "status_code",  "created_at", "last_used_at", "location", "expanded_config",
+    "expanded_devices", "backups",      "snapshots",  "state"};
+
 }  // namespace
 
 Result<engine::CreateInstance> read_create(const json::object& body) {
@@ -93,10 +99,8 @@ Result<engine::CreateInstance> read_create(const json::object& body) {
 Result<engine::UpdateInstance> read_update(const json::object& body, bool replace) {
   const Fields fields(body);
   // Besides what may change, what a client got from GET may stay in: it is the instance's own state and changes nothing.
-  VIRGA_CHECK(fields.only({"description",      "architecture", "ephemeral",  "profiles",     "config",   "devices",
-                           "stateful",         "restore",      "disk_only",  "name",         "project",  "type",
-                           "status",           "status_code",  "created_at", "last_used_at", "location", "expanded_config",
-                           "expanded_devices", "backups",      "snapshots",  "state"}));
+  VIRGA_CHECK(fields.only(update_fields));
+  VIRGA_CHECK(fields.string("restore"));
   VIRGA_CHECK(refuse_set(body, {"stateful", "restore", "disk_only"}));
   engine::UpdateInstance out;
   out.replace = replace;
@@ -110,6 +114,15 @@ Result<engine::UpdateInstance> read_update(const json::object& body, bool replac
   VIRGA_TRY(out.config, read_config(fields));
   VIRGA_TRY(out.devices, read_devices(fields));
   return out;
+}
+
+Result<std::string> read_restore(const json::object& body) {
+  const Fields fields(body);
+  VIRGA_TRY(auto snapshot, fields.string("restore"));
+  if (snapshot.empty()) return snapshot;
+  VIRGA_CHECK(fields.only(update_fields));
+  VIRGA_CHECK(refuse_set(body, {"stateful", "disk_only"}));
+  return snapshot;
 }
 
 Result<engine::StateChange> read_state_change(const json::object& body) {

@@ -33,6 +33,13 @@ Result<Instances::Ptr> find(Context& c) {
   return fail(ErrorKind::not_found, fmt::format("instance '{}' does not exist in project '{}'", c.param(0), c.project));
 }
 
+/// Null where there are none, as the API has it.
+json::value snapshots_of(Context& c, const Instance& instance) {
+  json::array out;
+  for (const auto& s : c.services.instances.snapshots(instance)) out.emplace_back(snapshot_json(*s));
+  return out.empty() ? json::value() : json::value(std::move(out));
+}
+
 void append(Context& c, std::string& out, const Instances::Ptr& i) {
   if (c.recursion == 0) {
     // Percent-encoded: nothing in it needs an escape.
@@ -43,7 +50,9 @@ void append(Context& c, std::string& out, const Instances::Ptr& i) {
   if (c.recursion == 1) return;
   // The full form: the same object with three fields more.
   out.pop_back();
-  out += R"(,"backups":null,"snapshots":null,"state":)";
+  out += R"(,"backups":null,"snapshots":)";
+  out += json::serialize(snapshots_of(c, *i));
+  out += R"(,"state":)";
   append_known_state(out, c, *i);
   out.push_back('}');
 }
@@ -112,7 +121,7 @@ Task<Result<Response>> get(Context& c) {
   VIRGA_CO_TRY(auto state, co_await c.services.instances.state(c.project, c.param(0)));
   auto object = instance_json(*instance);
   object["backups"] = nullptr;
-  object["snapshots"] = nullptr;
+  object["snapshots"] = snapshots_of(c, *instance);
   object["state"] = instance_state_json(state);
   co_return with_etag(sync(object), c.shared.instance_cache.etag(instance));
 }
@@ -127,6 +136,15 @@ Result<engine::OperationPtr> start_update(Context& c, bool replace) {
 }
 
 Task<Result<Response>> put(Context& c) {
+  VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto snapshot, read_restore(body));
+  if (!snapshot.empty()) {
+    VIRGA_CO_TRY(auto instance, find(c));
+    VIRGA_CO_CHECK(check_match(c.request, instance_etag(*instance)));
+    if (snapshot.starts_with(instance->name + "/")) snapshot.erase(0, instance->name.size() + 1);
+    VIRGA_CO_TRY(auto restored, c.services.instances.restore(c.caller(), c.project, instance->name, snapshot));
+    co_return accepted(*restored);
+  }
   VIRGA_CO_TRY(auto operation, start_update(c, true));
   co_return accepted(*operation);
 }
