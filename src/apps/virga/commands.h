@@ -10,6 +10,7 @@ namespace virga::cli {
 std::vector<Command> instance_commands();  // launch, create, list, info, exec, start, ...
 Command config_command();
 Command file_command();
+Command snapshot_command();
 Command profile_command();
 Command image_command();
 Command storage_command();

@@ -117,9 +117,10 @@ Command root_command() {
                    "virga launch tiny v1 --vm -c limits.cpu=2 -c limits.memory=512MiB\n    The same as a virtual machine\n\n"
                    "virga exec c1 -- ps\nvirga list\nvirga stop c1 && virga delete c1"};
   root.children = instance_commands();
-  for (auto make : {config_command, file_command, profile_command, image_command, storage_command, network_command, project_command,
-                    operation_command, monitor_command, query_command, admin_command, remote_command, warning_command,
-                    version_command, help_command, alias_command, completion_command, complete_command, manpage_command})
+  for (auto make : {config_command,  file_command,    snapshot_command,   profile_command,   image_command,
+                    storage_command, network_command, project_command,    operation_command, monitor_command,
+                    query_command,   admin_command,   remote_command,     warning_command,   version_command,
+                    help_command,    alias_command,   completion_command, complete_command,  manpage_command})
     root.children.push_back(make());
   fill_examples(root);
   return root;

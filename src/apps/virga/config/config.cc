@@ -16,10 +16,32 @@ bool names_instance(const Args& args, std::size_t words_without) {
   return args.size() > words_without && !args[0].empty() && args[0].find('=') == std::string::npos;
 }
 
+/// An instance, or a snapshot as "web/snap0".
+Url object_url(App& app, const std::string& name) {
+  const auto slash = name.find('/');
+  if (slash == std::string::npos) return instance_url(app, name);
+  return Url(instance_url(app, name.substr(0, slash))).segment("snapshots").segment(name.substr(slash + 1));
+}
+
 Result<json::object> instance(App& app, const std::string& argument) {
   VIRGA_TRY(auto name, local_name(argument));
   VIRGA_TRY(auto* api, app.api());
-  return api->object(instance_url(app, name));
+  return api->object(object_url(app, name));
+}
+
+/// What can be changed of a snapshot is one property.
+Result<> update_snapshot(App& app, const std::string& name, const std::function<Result<>(json::object&)>& change, bool property) {
+  if (!property)
+    return fail(
+        Error(ErrorKind::invalid, "The configuration of a snapshot cannot be changed")
+            .with_hint("--property changes when it expires: virga config set web/snap0 -p expires_at=2030-01-31T12:00:00Z"));
+  VIRGA_TRY(auto* api, app.api());
+  std::string etag;
+  VIRGA_TRY(auto snapshot, api->object(object_url(app, name), &etag));
+  auto editable = only_fields(snapshot, {"expires_at"});
+  VIRGA_CHECK(change(editable));
+  VIRGA_CHECK(api->send("PUT", object_url(app, name), std::move(editable), etag));
+  return {};
 }
 
 Result<> update_server(App& app, const std::function<Result<>(json::object&)>& change) {
@@ -75,6 +97,7 @@ Result<> set(App& app, const Args& args) {
   auto change = [&](json::object& object) { return apply_settings(object, settings, args.has("property")); };
   if (!for_instance) return update_server(app, change);
   VIRGA_TRY(auto name, local_name(args[0]));
+  if (name.find('/') != std::string::npos) return update_snapshot(app, name, change, args.has("property"));
   return update(app, instance_resource(), name, change);
 }
 
@@ -83,6 +106,7 @@ Result<> unset(App& app, const Args& args) {
   auto change = [&](json::object& object) { return remove_setting(object, key, args.has("property")); };
   if (args.size() == 1 || args[0].empty()) return update_server(app, change);
   VIRGA_TRY(auto name, local_name(args[0]));
+  if (name.find('/') != std::string::npos) return update_snapshot(app, name, change, args.has("property"));
   return update(app, instance_resource(), name, change);
 }
 
@@ -90,9 +114,14 @@ Result<> edit(App& app, const Args& args) {
   VIRGA_TRY(auto* api, app.api());
   VIRGA_TRY(auto name, optional_local_name(args, 0));
   std::string etag;
-  const auto url = name.empty() ? Url("/1.0") : instance_url(app, name);
+  const auto url = name.empty() ? Url("/1.0") : object_url(app, name);
+  const bool snapshot = name.find('/') != std::string::npos;
+  auto part = [&](const json::object& whole) {
+    if (name.empty()) return only_fields(whole, {"config"});
+    return snapshot ? only_fields(whole, {"expires_at"}) : editable_part(instance_resource(), whole);
+  };
   VIRGA_TRY(auto object, api->object(url, &etag));
-  auto shown = name.empty() ? only_fields(object, {"config"}) : editable_part(instance_resource(), object);
+  auto shown = part(object);
   const std::string help =
       name.empty() ? "This is a YAML representation of the configuration of the server.\nLines that begin with '#' are ignored."
                    : fmt::format(
@@ -100,7 +129,7 @@ Result<> edit(App& app, const Args& args) {
                          "The name is shown by `virga list` and changed by `virga rename`.",
                          name);
   return edit_document(app, shown, help, [&](json::object document) -> Result<> {
-    auto body = name.empty() ? only_fields(document, {"config"}) : editable_part(instance_resource(), document);
+    auto body = part(document);
     VIRGA_CHECK(api->send("PUT", url, std::move(body), stdin_is_terminal() ? etag : std::string()));
     return {};
   });
@@ -123,18 +152,18 @@ Command config_command() {
           "virga config set c1 limits.cpu=2 limits.memory=512MiB\nvirga config get c1 limits.cpu\nvirga config show c1 --expanded\n"
           "virga config device add c1 data disk source=/srv/data path=/data"};
   group.children = {
-      {.use = "show [<remote>:][<instance>]",
+      {.use = "show [<remote>:][<instance>[/<snapshot>]]",
        .summary = "Show instance or server configurations",
        .flags = {expanded_flag("Show the expanded configuration")},
        .most = 1,
        .run = show},
-      {.use = "get [<remote>:][<instance>] <key>",
+      {.use = "get [<remote>:][<instance>[/<snapshot>]] <key>",
        .summary = "Get values for instance or server configuration keys",
        .flags = {expanded_flag("Access the expanded configuration"), property_flag("Get the key as an instance property")},
        .least = 1,
        .most = 2,
        .run = get},
-      {.use = "set [<remote>:][<instance>] <key>=<value>...",
+      {.use = "set [<remote>:][<instance>[/<snapshot>]] <key>=<value>...",
        .summary = "Set instance or server configuration keys",
        .description = "A single key may also be set with:\n    virga config set [<remote>:][<instance>] <key> <value>",
        .examples = "virga config set c1 limits.cpu=2\n    Will set a CPU limit of \"2\" for the instance.\n\n"
@@ -149,7 +178,7 @@ Command config_command() {
        .least = 1,
        .most = 2,
        .run = unset},
-      {.use = "edit [<remote>:][<instance>]",
+      {.use = "edit [<remote>:][<instance>[/<snapshot>]]",
        .summary = "Edit instance or server configurations as YAML",
        .examples = "virga config edit <instance> < instance.yaml\n    Update the instance configuration from instance.yaml.",
        .most = 1,

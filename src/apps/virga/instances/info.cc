@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apps/virga/instances/instances.h"
+#include "apps/virga/table.h"
 #include "apps/virga/text.h"
 #include "apps/virga/values.h"
 
@@ -128,6 +129,17 @@ std::string lines_as_shown(std::string text) {
   return out;
 }
 
+Result<> snapshots_part(App& app, const json::array& snapshots) {
+  if (snapshots.empty()) return {};
+  std::vector<Row> rows;
+  for (const auto& s : objects_of(snapshots))
+    rows.push_back({text_of(s, "name"), local_time(text_of(s, "created_at"), ""), local_time(text_of(s, "expires_at"), ""),
+                    boolean_of(s, "stateful") ? "YES" : "NO"});
+  app.print("\nSnapshots:\n");
+  app.print(render_table(fitted({}), {"NAME", "TAKEN AT", "EXPIRES AT", "STATEFUL"}, rows));
+  return {};
+}
+
 Result<> instance_info(App& app, const Args& args, const std::string& name) {
   VIRGA_TRY(auto* api, app.api());
   VIRGA_TRY(auto instance, api->object(instance_url(app, name).query("recursion", "1")));
@@ -138,6 +150,7 @@ Result<> instance_info(App& app, const Args& args, const std::string& name) {
   app.print(head(instance));
   app.print(system_part(object_of(instance, "state")));
   app.print(resources_part(instance));
+  VIRGA_CHECK(snapshots_part(app, array_of(instance, "snapshots")));
   if (args.has("show-log")) {
     VIRGA_TRY(auto log, recent_log(app, *api, name, text_of(instance, "type")));
     app.print(fmt::format("\nLog:\n\n{}\n", lines_as_shown(std::move(log))));
