@@ -28,7 +28,7 @@ def one(url_names, path):
         if path.startswith(prefix + "{"):
             path = re.sub(r"\{\w+\}", urllib.parse.quote(name, safe=""), path, count=1)
             break
-    return path.replace("{type}", "container").replace("{volume}", "c1").replace("{file}", "init.log")
+    return path.replace("{snapshot}", "kept").replace("{type}", "container").replace("{volume}", "c1").replace("{file}", "init.log")
 
 
 class BadInput(unittest.TestCase):
@@ -44,6 +44,7 @@ class BadInput(unittest.TestCase):
         support.Client(cls.daemon, "virga")("admin", "init", "--auto")
         cls.fingerprint = cls.api.import_image(container, "tiny")
         cls.api("POST", "/1.0/instances", {"name": "c1", "source": {"type": "image", "alias": "tiny"}})
+        cls.api("POST", "/1.0/instances/c1/snapshots", {"name": "kept"})
         cls.api("POST", "/1.0/profiles", {"name": "kept"})
         cls.api("POST", "/1.0/projects", {"name": "kept"})
         with tempfile.TemporaryDirectory() as directory:
@@ -71,6 +72,7 @@ class BadInput(unittest.TestCase):
         for noun in ("instances", "profiles", "networks", "storage-pools", "projects", "images", "images/aliases", "certificates"):
             objects = cls.api("GET", f"/1.0/{noun}?recursion=1" + ("&all-projects=true" if noun == "instances" else ""))
             out[noun] = [{k: v for k, v in o.items() if k not in ("last_used_at", "used_by")} for o in objects]
+        out["snapshots"] = cls.api("GET", "/1.0/instances/c1/snapshots?recursion=1")
         return out
 
     def tearDown(self):
