@@ -21,10 +21,6 @@ constexpr Milliseconds drain_time{5'000};
 /// How long a person looks at nothing before he is told why: the agent of a machine that has just been started takes a while.
 constexpr Milliseconds patience{2'000};
 
-Task<> tell_after(Milliseconds delay, std::function<void()> tell) {
-  if (co_await sleep_for(delay)) tell();
-}
-
 json::object request_body(const ExecSpec& spec) {
   json::object body;
   body["command"] = to_json(spec.command);
@@ -53,15 +49,7 @@ class Session {
     // A reader of our output that goes away is told to the command, rather than killing us.
     std::signal(SIGPIPE, SIG_IGN);
     Call start{.method = "POST", .target = spec.target, .body = request_body(spec)};
-    std::optional<TaskGroup::Id> notice;
-    if (spec.waiting) notice = tasks_.spawn("exec notice", tell_after(patience, spec.waiting));
-    auto started = co_await client_.call(std::move(start));
-    if (notice) tasks_.cancel(*notice);
-    if (!started) {
-      co_await tasks_.join();
-      co_return fail(std::move(started).error());
-    }
-    auto answer = std::move(*started);
+    VIRGA_CO_TRY(auto answer, co_await client_.call(std::move(start)));
     if (answer.operation.empty() || !answer.metadata.is_object())
       co_return fail(ErrorKind::invalid, "the server did not start an operation");
     VIRGA_CO_CHECK(co_await connect(answer));
@@ -80,6 +68,8 @@ class Session {
       tasks_.spawn("exec stdin's end", discard(*in_));
     }
 
+    // On its own connection: this one is busy with the wait.
+    if (spec.waiting) tasks_.spawn("exec notice", tell_if_not_begun(answer.operation, spec.waiting));
     auto ended = co_await client_.wait(answer.operation);
     co_await drain();
     tasks_.cancel();
@@ -106,6 +96,18 @@ class Session {
     if (!in_ || (!fds.contains("1") && fds.contains("2")))
       co_return fail(ErrorKind::invalid, "the server offers no streams for the command");
     co_return Result<>();
+  }
+
+  Task<> tell_if_not_begun(std::string operation, std::function<void()> tell) {
+    if (!co_await sleep_for(patience)) co_return;
+    Client other(client_.endpoint());
+    Call look{.method = "GET", .target = operation};
+    auto now = co_await other.call(std::move(look));
+    if (!now || !now->metadata.is_object()) co_return;
+    auto metadata = Fields(now->metadata.get_object()).object("metadata");
+    if (!metadata) co_return;
+    const auto* started = metadata->if_contains("virga_started");
+    if (started != nullptr && started->is_bool() && !started->get_bool()) tell();
   }
 
   Task<> copy_input() {

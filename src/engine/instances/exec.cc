@@ -204,11 +204,14 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
   operation.metadata = {{"command", virga::to_json(request.command)},
                         {"environment", virga::to_json(spec.environment)},
                         {"interactive", request.interactive}};
+  // Its agent may be on its way up yet: a client can tell its user what he waits for.
+  const bool agent = instance->type == InstanceType::virtual_machine;
+  if (agent) operation.metadata["virga_started"] = false;
   if (request.wait_for_websocket)
     operation.channels =
         request.interactive ? std::vector<std::string>{"0", "control"} : std::vector<std::string>{"0", "1", "2", "control"};
   const bool attached = request.wait_for_websocket, interactive = request.interactive;
-  auto body = [self, driver, instance, spec, attached, interactive, caller](Operation& o) -> Task<Result<>> {
+  auto body = [self, driver, instance, spec, attached, interactive, agent, caller](Operation& o) -> Task<Result<>> {
     Channels channels;
     if (attached) {
       VIRGA_CO_TRY(channels, co_await meet(o, interactive));
@@ -218,6 +221,7 @@ Result<OperationPtr> Instances::exec(const Caller& caller, const std::string& pr
       co_await part(std::move(channels), interactive);
       co_return fail(std::move(session).error());
     }
+    if (agent) o.set_metadata("virga_started", true);
     self->lifecycle("instance-exec", *instance, caller, {{"command", virga::to_json(spec.command)}});
     Conversation conversation(self->executor, std::move(*session));
     conversation.channels = std::move(channels);

@@ -165,6 +165,7 @@ TEST_F(OperationsTest, LimitsHold) {
   limits.finished = 2;
   limits.retention = 1s;
   std::vector<OperationPtr> all;
+  all.reserve(3);
   for (int i = 0; i < 3; ++i) all.push_back(*ops().start(spec(), [](Operation&) -> Task<Result<>> { co_return Result<>(); }));
   auto refused = ops().start(spec(), [](Operation&) -> Task<Result<>> { co_return Result<>(); });
   ASSERT_FALSE(refused);

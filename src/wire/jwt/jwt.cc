@@ -131,8 +131,8 @@ std::optional<Parts> take_apart(std::string_view token) {
   const auto first = token.find('.');
   const auto last = token.rfind('.');
   if (first == std::string_view::npos || last == first || token.find('.', first + 1) != last) return std::nullopt;
-  const auto header = decode(token.substr(0, first)), claims = decode(token.substr(first + 1, last - first - 1)),
-             signature = decode(token.substr(last + 1));
+  const auto header = decode(token.substr(0, first)), claims = decode(token.substr(first + 1, last - first - 1));
+  auto signature = decode(token.substr(last + 1));
   if (!header || !claims || !signature) return std::nullopt;
   auto head = parse_json_object(*header), body = parse_json_object(*claims);
   if (!head || !body) return std::nullopt;
