@@ -77,12 +77,16 @@ class Purge(unittest.TestCase):
         self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in pids))
         self.daemon.start()
         self.assertEqual([api("GET", f"/1.0/instances/{name}/state")["pid"] for name in ("c1", "v1")], pids)
-        # Purged.
+        # Purged. Who only names the place is not ended with it.
+        bystander = subprocess.Popen(["sh", "-c", "sleep 1000; :", STATE + "/"], start_new_session=True)
+        self.addCleanup(bystander.wait)
+        self.addCleanup(os.killpg, bystander.pid, signal.SIGKILL)
         self.daemon.process.send_signal(signal.SIGTERM)
         self.daemon.process.wait(30)
         self.script("virga.postrm", "purge")
+        self.assertIsNone(bystander.poll(), "a process that is not ours was ended")
         support.wait_until(lambda: not [p for p in pids if os.path.exists(f"/proc/{p}") and self.state_of(p) != "Z"], 20, "the guests' end")
-        self.assertEqual(support.processes_naming(STATE + "/"), {})
+        self.assertEqual(set(support.processes_naming(STATE + "/")) - {bystander.pid}, set())
         self.assertEqual(support.mounts_below(STATE), [])
         self.assertEqual(support.links() - before, set())
         self.assertNotIn("virga", subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout)
