@@ -36,6 +36,8 @@ def run(program, timeout):
                         reasons.append(f"  skipped {suite['name']}.{test['name']}")
                     else:
                         passed += 1
+        if code == 0 and not report.exists():
+            failed, text = 1, text + f"\n{program}: ended without a report of its tests\n"
         if code != 0 and failed == 0:
             failed, text = 1, text + f"\n{program}: ended with code {code}\n"  # crashed, or a sanitizer spoke at the end
         name = os.path.basename(program)

@@ -43,8 +43,8 @@ def run(path, variant, bin_directory, timeout):
     counts = {k: int(v) for group in outcome for k, v in re.findall(r"(\w+)=(\d+)", group)}
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("successes", 0)
     skipped = counts.get("skipped", 0)
-    if process.returncode != 0 and failed == 0:
-        failed = 1
+    if failed == 0 and (process.returncode != 0 or ran + skipped == 0):
+        failed = 1  # it ended badly, or has no test that was run: nothing was shown
     passed = max(ran - failed - skipped, 0)
     print(f"{'FAIL' if failed else 'ok':4} {name:40} {passed:4} passed {failed:3} failed {skipped:3} skipped {time.monotonic() - began:7.1f} s", flush=True)
     if failed:
@@ -67,6 +67,8 @@ def main():
         if args.filter in path.stem:
             variants = re.search(r"^VARIANTS: (.*)$", path.read_text(), re.M)
             runs += [(path, v) for v in (variants.group(1).split() if variants else [""])]
+    if not runs:
+        print(f"no system test matches '{args.filter}'")
     # The long ones first, so that none of them is alone at the end.
     runs.sort(key=lambda r: "kill" not in r[0].stem)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
