@@ -256,6 +256,15 @@ Result<> Cgroup::limit_memory(std::optional<Bytes> memory) const {
   return {};
 }
 
+std::uint64_t default_process_limit(const std::string& proc) {
+  constexpr std::uint64_t unreadable = 32'768;  // the least that pid_max is where nobody has lowered it
+  auto most = [&](const char* name) {
+    const auto number = read_number(proc + "/sys/kernel/" + name);
+    return number && *number > 0 ? *number : unreadable;
+  };
+  return std::max<std::uint64_t>(1, std::min(most("pid_max"), most("threads-max")) * 15 / 100);
+}
+
 Result<> Cgroup::limit_processes(std::optional<std::uint64_t> processes) const {
   return set("pids", "pids.max", processes ? std::to_string(*processes) : "max");
 }

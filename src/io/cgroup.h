@@ -42,6 +42,10 @@ struct CgroupDetail {
   std::vector<Disk> disks;
 };
 
+/// How many tasks a guest may have that has no limit of its own, so that it cannot take all that the host has: 15 % of what the
+/// kernel's pid_max and threads-max allow, as services of systemd get. `proc`: "/proc", or what looks like it in tests.
+std::uint64_t default_process_limit(const std::string& proc = "/proc");
+
 class Cgroup;
 
 /// Where this host mounts its control groups.

@@ -54,6 +54,16 @@ class FakeV2 : public testing::Test {
   CgroupLayout layout_;
 };
 
+TEST_F(FakeV2, WhoHasNoLimitOfProcessesGetsAPartOfTheHosts) {
+  std::filesystem::create_directories(root_ + "/sys/kernel");
+  put("sys/kernel/pid_max", "4194304\n");
+  put("sys/kernel/threads-max", "100000\n");
+  EXPECT_EQ(default_process_limit(root_), 15'000u);
+  put("sys/kernel/pid_max", "32768\n");
+  EXPECT_EQ(default_process_limit(root_), 4'915u);
+  EXPECT_EQ(default_process_limit("/nowhere"), 4'915u);
+}
+
 TEST_F(FakeV2, LimitsAndUsage) {
   auto group = layout_.group("virga/t/g");
   EXPECT_FALSE(group.exists());

@@ -24,7 +24,7 @@ namespace virga::io {
 namespace {
 
 constexpr std::size_t chunk = 4u << 20;
-constexpr int most_levels = 400;  // two descriptors each
+constexpr int most_levels = 400;  // up to four descriptors each
 constexpr std::string_view overlay_prefix = "trusted.overlay.";
 
 Result<> stopped() {
@@ -121,18 +121,16 @@ class TreeCopy {
   /// Copies what is in `from` into `to`, which is there and empty. `old`: the same directory of an earlier copy, or none.
   Result<> entries(int from, int to, int old, const std::string& path, int level) {
     if (level > most_levels) return fail(ErrorKind::unsupported, fmt::format("directories are nested deeper than {}", most_levels));
-    std::vector<std::string> names;
-    auto add = [&](const char* name) {
-      names.emplace_back(name);
-      return true;
+    // As they are read: a guest may have made millions in one directory.
+    Result<> out;
+    auto next = [&](const char* entry_name) {
+      const std::string name = entry_name;
+      out = control_.stop ? stopped() : entry(from, to, old, name, path.empty() ? name : path + "/" + name, level);
+      if (!out && level == 0 && !control_.stop) out = fail(std::move(out).error().wrap(fmt::format("copy '{}'", name)));
+      return out.has_value();
     };
-    VIRGA_CHECK(each_entry(from, add));
-    for (const auto& name : names) {
-      if (control_.stop) return stopped();
-      auto done = entry(from, to, old, name, path.empty() ? name : path + "/" + name, level);
-      if (!done) return level == 0 ? fail(std::move(done).error().wrap(fmt::format("copy '{}'", name))) : done;
-    }
-    return {};
+    VIRGA_CHECK(each_entry(from, next));
+    return out;
   }
 
   Result<> finish_directory(int from, int to) {

@@ -1,14 +1,18 @@
 #include "io/copy.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "io/file.h"
 
@@ -154,6 +158,38 @@ TEST_F(CopyTest, LinksWhatIsTheSameInAnEarlierCopy) {
   EXPECT_EQ(stat_of(to + "/etc/deep/file").st_ino, stat_of(options.earlier + "/etc/deep/file").st_ino);
   EXPECT_EQ(read_file(to + "/etc/hostname").value(), "new\n");
   EXPECT_EQ(read_file(options.earlier + "/etc/hostname").value(), "web\n");
+}
+
+/// What a call does in a process that may have no more than 2 MiB of data more than now; its exit status.
+int with_little_memory(const std::function<bool()>& call) {
+  const auto child = ::fork();
+  if (child == 0) {
+    std::size_t pages = 0, data = 0;
+    std::ifstream statm("/proc/self/statm");
+    for (int n = 0; n < 6; ++n) statm >> (n == 5 ? data : pages);
+    const rlim_t limit = data * 4096 + (2u << 20);
+    const rlimit both{limit, limit};
+    ::_exit(::setrlimit(RLIMIT_DATA, &both) == 0 && call() ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return status;
+}
+
+TEST_F(CopyTest, ADirectoryWithManyNamesTakesNoMemoryForThem) {
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+  GTEST_SKIP() << "the sanitizer takes memory of its own";
+#endif
+  constexpr int files = 20'000;
+  const std::string tail(200, 'n');
+  fs::create_directory(from + "/many");
+  for (int n = 0; n < files; ++n) ASSERT_EQ(::mkfifo(fmt::format("{}/many/{}{}", from, n, tail).c_str(), 0600), 0);
+  EXPECT_EQ(with_little_memory([&] { return copy().has_value(); }), 0);
+  int copied = 0;
+  for (fs::directory_iterator it(to + "/many"), end; it != end; ++it) ++copied;
+  EXPECT_EQ(copied, files);
+  EXPECT_EQ(with_little_memory([&] { return remove_tree(to).has_value(); }), 0);
+  EXPECT_FALSE(exists(to));
 }
 
 TEST_F(CopyTest, StopsAndRefusesWhatIsThere) {

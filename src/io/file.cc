@@ -32,39 +32,63 @@ Result<> write_all(int fd, std::string_view text, const std::string& path) {
   return {};
 }
 
-/// Depth-first with one descriptor a level, at most `depth` levels below: deeper trees are flattened by renaming upwards.
-Result<> remove_entries(int dirfd, dev_t device, int top, int depth, const std::string& path) {
-  constexpr int max_depth = 200;
-  std::vector<std::string> names;
-  auto add = [&](const char* name) {
-    names.emplace_back(name);
-    return true;
-  };
-  VIRGA_CHECK(each_entry(dirfd, add));
-  for (const auto& name : names) {
-    if (::unlinkat(dirfd, name.c_str(), 0) == 0 || errno == ENOENT) continue;
-    if (errno != EISDIR && errno != EPERM) return fail_errno(errno, fmt::format("remove a file below '{}'", path));
-    if (::unlinkat(dirfd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) continue;
-    UniqueFd sub(::openat(dirfd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!sub) return fail_errno(errno, fmt::format("open a directory below '{}'", path));
-    struct stat st{};
-    if (::fstat(sub.get(), &st) != 0) return fail_errno(errno, fmt::format("stat below '{}'", path));
-    if (st.st_dev != device) return fail(ErrorKind::busy, fmt::format("something is mounted below '{}'", path));
-    if (depth >= max_depth) {
-      // An image may hold 100 000 nested directories: pull the rest up to the top and let the outer loop meet it there.
-      for (int n = 0;; ++n)
-        if (::renameat(dirfd, name.c_str(), top, fmt::format(".removing-{}", n).c_str()) == 0)
-          break;
-        else if (n > 1000 || (errno != EEXIST && errno != ENOTEMPTY))
-          return fail_errno(errno, fmt::format("flatten '{}'", path));
-      continue;
-    }
-    VIRGA_CHECK(remove_entries(sub.get(), device, top, depth + 1, path));
-    if (::unlinkat(dirfd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
-      return fail_errno(errno, fmt::format("remove a directory below '{}'", path));
-  }
-  return {};
+constexpr int max_rounds = 2000;  // through one directory that does not become empty
+
+bool not_empty(int error) {
+  return error == ENOTEMPTY || error == EEXIST;
 }
+
+/// A tree goes depth first, at most so many levels below its top: deeper ones are flattened by renaming upwards. Names are taken as
+/// they are read, as a guest may have made millions in one directory.
+class Removal {
+ public:
+  Removal(int top, dev_t device, const std::string& path) : top_(top), device_(device), path_(path) {}
+
+  /// Once through a directory. What a file system did not show because others went meanwhile stays: the caller sees that the
+  /// directory is not empty and comes again.
+  Result<> entries(int directory, int depth) {
+    Result<> out;
+    auto next = [&](const char* name) {
+      out = entry(directory, name, depth);
+      return out.has_value();
+    };
+    VIRGA_CHECK(each_entry(directory, next));
+    return out;
+  }
+
+ private:
+  Result<> entry(int directory, const char* name, int depth) {
+    if (::unlinkat(directory, name, 0) == 0 || errno == ENOENT) return {};
+    if (errno != EISDIR && errno != EPERM) return fail_errno(errno, fmt::format("remove a file below '{}'", path_));
+    if (::unlinkat(directory, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+    UniqueFd sub(::openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!sub) return fail_errno(errno, fmt::format("open a directory below '{}'", path_));
+    struct stat st{};
+    if (::fstat(sub.get(), &st) != 0) return fail_errno(errno, fmt::format("stat below '{}'", path_));
+    if (st.st_dev != device_) return fail(ErrorKind::busy, fmt::format("something is mounted below '{}'", path_));
+    if (depth >= max_depth) return pull_up(directory, name);
+    for (int round = 0; round < max_rounds; ++round) {
+      VIRGA_CHECK(entries(sub.get(), depth + 1));
+      if (::unlinkat(directory, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+      if (!not_empty(errno)) return fail_errno(errno, fmt::format("remove a directory below '{}'", path_));
+    }
+    return fail(ErrorKind::busy, fmt::format("a directory below '{}' keeps being filled while it is removed", path_));
+  }
+
+  /// An image may hold 100 000 nested directories: the rest goes to the top, where it is met again.
+  Result<> pull_up(int directory, const char* name) {
+    for (int n = 0; n <= 1000; ++n) {
+      if (::renameat(directory, name, top_, fmt::format(".removing-{}", n).c_str()) == 0) return {};
+      if (!not_empty(errno)) break;
+    }
+    return fail_errno(errno, fmt::format("flatten '{}'", path_));
+  }
+
+  static constexpr int max_depth = 200;  // two descriptors each
+  const int top_;
+  const dev_t device_;
+  const std::string& path_;
+};
 
 }  // namespace
 
@@ -188,10 +212,11 @@ Result<> remove_tree(const std::string& path) {
   if (!fd) return errno == ENOENT ? Result<>{} : fail_errno(errno, fmt::format("remove '{}'", path));
   struct stat st{};
   if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", path));
-  for (int round = 0; round < 2000; ++round) {
-    VIRGA_CHECK(remove_entries(fd.get(), st.st_dev, fd.get(), 0, path));
+  Removal removal(fd.get(), st.st_dev, path);
+  for (int round = 0; round < max_rounds; ++round) {
+    VIRGA_CHECK(removal.entries(fd.get(), 0));
     if (::rmdir(path.c_str()) == 0 || errno == ENOENT) return {};
-    if (errno != ENOTEMPTY) return fail_errno(errno, fmt::format("remove '{}'", path));
+    if (!not_empty(errno)) return fail_errno(errno, fmt::format("remove '{}'", path));
   }
   return fail(ErrorKind::busy, fmt::format("'{}' keeps being filled while it is removed", path));
 }
