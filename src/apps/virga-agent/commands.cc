@@ -209,9 +209,10 @@ void Commands::end_stream(Command& c, int which) {
   link_.send(Type::end, c.stream, &channel, 1);
 }
 
-void Commands::drain(Command& c, int which) {
+/// Whether it took something, so that there may be more.
+bool Commands::drain(Command& c, int which) {
   static Byte payload[max_payload];
-  if (c.ended[which] || c.allowed[which] == 0 || !link_.room(4)) return;
+  if (c.ended[which] || c.allowed[which] == 0 || !link_.room(4)) return false;
   std::size_t size = sizeof payload - 1;
   if (size > c.allowed[which]) size = c.allowed[which];
   const ssize_t n = ::read(c.output[which], payload + 1, size);
@@ -219,12 +220,13 @@ void Commands::drain(Command& c, int which) {
     payload[0] = static_cast<Byte>(which + 1);
     c.allowed[which] -= static_cast<std::uint32_t>(n);
     link_.send(Type::data, c.stream, payload, static_cast<std::size_t>(n) + 1);
-    return;
+    return true;
   }
-  if (n < 0 && errno == EINTR) return;
+  if (n < 0 && errno == EINTR) return true;
   // Nothing there: while the command lives more may come. Once it has ended, whoever else holds the pipe is not waited for.
-  if (n < 0 && errno == EAGAIN && c.pid > 0) return;
+  if (n < 0 && errno == EAGAIN && c.pid > 0) return false;
   end_stream(c, which);
+  return false;
 }
 
 /// Tells the exit once, and forgets a command of which all has been told.
@@ -264,7 +266,11 @@ void Commands::serve(const struct pollfd* fds, int count) {
     if (slot == nullptr) continue;
     Command& c = *slot;
     for (int which = 0; which < 2; ++which)
-      if (!c.ended[which] && (found(c.output[which]) != 0 || c.pid < 0)) drain(c, which);
+      if (!c.ended[which] && (found(c.output[which]) != 0 || c.pid < 0)) {
+        // Whoever else holds the pipe of a command that has ended may be silent for ever, and wake nobody: all that is there now.
+        while (drain(c, which) && c.pid < 0) {
+        }
+      }
     if (c.input >= 0 && link_.room(2)) {
       const short what = found(c.input);
       if (c.held > 0 && what != 0) feed_input(c);

@@ -64,7 +64,7 @@ class Commands {
   void forget(Command*& slot);
   void feed_input(Command& c);
   void close_input(Command& c, bool tell);
-  void drain(Command& c, int which);
+  bool drain(Command& c, int which);
   void end_stream(Command& c, int which);
   void settle(Command*& slot);
   Link& link_;

@@ -11,6 +11,15 @@
 namespace virga::shim {
 namespace {
 
+/// With --die-with-parent the end of the first connection is the shim's end, whoever noticed it.
+void hang_up(Source& source) {
+  const bool first = shim.first_connection >= 0 && &source == &shim.connections[shim.first_connection];
+  unwatch(source);
+  if (!first) return;
+  shim.first_connection = -1;
+  if (shim.options.die_with_parent) shim.ending = true;
+}
+
 void send_message(Source& to, Kind kind, Op op, uint32_t sequence, int error) {
   Message m = {};
   m.magic = magic;
@@ -21,7 +30,7 @@ void send_message(Source& to, Kind kind, Op op, uint32_t sequence, int error) {
   m.stage = shim.failed_stage;
   m.status = shim.status;
   memcpy(m.words, shim.words, shim.words_size);
-  if (send(to.fd, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof m)) unwatch(to);
+  if (send(to.fd, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof m)) hang_up(to);
 }
 
 int answer(const Request& request) {
@@ -46,14 +55,6 @@ int answer(const Request& request) {
       return log_clear(shim.console_log);
   }
   return EINVAL;
-}
-
-void hang_up(Source& source) {
-  const bool first = shim.first_connection >= 0 && &source == &shim.connections[shim.first_connection];
-  unwatch(source);
-  if (!first) return;
-  shim.first_connection = -1;
-  if (shim.options.die_with_parent) shim.ending = true;
 }
 
 }  // namespace

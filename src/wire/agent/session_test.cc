@@ -252,6 +252,23 @@ TEST(Agent, ABackgroundChildThatHoldsThePipeIsNotWaitedFor) {
   loop.run(body());
 }
 
+TEST(Agent, WhatACommandLeftInThePipeArrivesThoughABackgroundChildHoldsIt) {
+  Loop loop;
+  auto body = []() -> Task<> {
+    auto agent = co_await Agent::start();
+    const auto begin = std::chrono::steady_clock::now();
+    // All of it is in the pipe when the command ends; then nothing comes any more that would wake anybody.
+    auto c = co_await agent.run({"sh", "-c", "sleep 30 & printf '%-8d' $!; head -c 60000 /dev/zero; exit 3"});
+    EXPECT_EQ(co_await code_of(*c), 3);
+    auto out = co_await read_all(*c, Channel::output);
+    co_await read_all(*c, Channel::error);
+    EXPECT_EQ(out.size(), 60'008u);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
+    ::kill(std::stoi(out.substr(0, 8)), SIGKILL);
+  };
+  loop.run(body());
+}
+
 TEST(Agent, ManyCommandsAtOnceAndABoundOnThem) {
   Loop loop;
   auto body = []() -> Task<> {
