@@ -56,6 +56,15 @@ std::string host_of(const sockaddr* address) {
   return text.data();
 }
 
+std::string network_of(const std::string& host) {
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, host.c_str(), &v6) != 1 || IN6_IS_ADDR_LOOPBACK(&v6)) return host;
+  std::memset(&v6.s6_addr[8], 0, 8);
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  inet_ntop(AF_INET6, &v6, text.data(), text.size());
+  return std::string(text.data()) + "/64";
+}
+
 std::string format_address(const sockaddr* address) {
   const auto host = host_of(address);
   std::uint16_t port = 0;

@@ -21,5 +21,7 @@ Result<SocketAddress> parse_address(const std::string& text);
 std::string format_address(const sockaddr* address);
 /// Without the port, and an IPv4 address that came over IPv6 as IPv4: one peer, one name.
 std::string host_of(const sockaddr* address);
+/// For counting what one peer takes: of IPv6 the first 64 bits, since whoever has one address of such a network has them all.
+std::string network_of(const std::string& host);
 
 }  // namespace virga::http

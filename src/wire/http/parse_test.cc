@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "wire/http/address.h"
+
 namespace virga::http {
 namespace {
 
@@ -27,6 +29,14 @@ int status_of_headers(std::string_view headers) {
   Parsed p;
   parse(p, "POST / HTTP/1.1\r\nHost: x\r\n" + std::string(headers) + "\r\n");
   return p.refusal ? p.refusal->status : 200;
+}
+
+TEST(Address, PeersAreCountedByTheNetworkThatIsTheirs) {
+  auto network = [](const std::string& text) { return network_of(host_of(parse_address(text)->get())); };
+  EXPECT_EQ(network("192.0.2.1:1"), "192.0.2.1");
+  EXPECT_EQ(network("[::ffff:192.0.2.1]:1"), "192.0.2.1");
+  EXPECT_EQ(network("[2001:db8:0:1::1]:1"), network("[2001:db8:0:1:ffff::2]:2"));
+  EXPECT_NE(network("[2001:db8:0:1::1]:1"), network("[2001:db8:0:2::1]:1"));
 }
 
 TEST(ParseHead, DecodesPathAndQueryOnce) {

@@ -165,7 +165,7 @@ struct ServerTasks {
   static void admit(const std::shared_ptr<State>& state, const std::shared_ptr<Listener>& listener, io::UniqueFd fd,
                     const sockaddr* address) {
     auto connection = std::make_shared<ConnectionState>();
-    std::string key;
+    std::string key, host;
     if (listener->family == AF_UNIX) {
       ucred credentials{};
       socklen_t size = sizeof credentials;
@@ -181,10 +181,11 @@ struct ServerTasks {
     } else {
       tune_tcp(fd.get());
       connection->peer.address = format_address(address);
-      key = host_of(address);
+      host = host_of(address);
+      key = network_of(host);
     }
     const auto& trusts_proxy = state->context->options.trusts_proxy;
-    const bool proxied = listener->tls && trusts_proxy && trusts_proxy(key);
+    const bool proxied = listener->tls && trusts_proxy && trusts_proxy(host);
     auto& mine = listener->of_peer[key];
     // Whose connections a proxy passes on is not known yet.
     if (listener->total >= state->limits().max_connections || (mine >= listener->per_peer && !proxied)) {
@@ -207,14 +208,15 @@ struct ServerTasks {
     auto* books = state.get();
     auto counted = std::make_shared<std::string>(key);
     if (proxied) {
-      connection->count_as = [listener, counted](const std::string& host) {
-        auto& others = listener->of_peer[host];
+      connection->count_as = [listener, counted](const std::string& behind) {
+        const auto peer = network_of(behind);
+        auto& others = listener->of_peer[peer];
         const bool room = others < listener->per_peer;
         if (room) ++others;
-        if (others == 0) listener->of_peer.erase(host);
+        if (others == 0) listener->of_peer.erase(peer);
         if (!room) return false;
         release(*listener, *counted);
-        *counted = host;
+        *counted = peer;
         return true;
       };
     }

@@ -17,6 +17,7 @@ namespace {
 enum Opcode : std::uint8_t { op_continuation = 0, op_text = 1, op_binary = 2, op_close = 8, op_ping = 9, op_pong = 10 };
 constexpr std::size_t read_step = 16u << 10;
 constexpr Milliseconds goodbye{3'000};
+constexpr Milliseconds last_answer{30'000};  ///< of a peer to whom a task of ours listens; a person may have stopped his terminal
 
 struct FrameHead {
   bool final = false;
@@ -226,7 +227,9 @@ Task<> WebSocket::close(std::uint16_t code, std::string reason) {
   if (impl->transport->aborted()) co_return;
   if (!impl->close_sent && !impl->broken) (void)co_await impl->write_close(code, reason);
   if (impl->role == Role::server) impl->transport->finish_writing();
-  // A task that reads sees the peer's answer and the end itself; otherwise it is awaited here, so that what was sent last arrives.
+  // A task that reads sees the peer's answer and the end itself, but does not wait for ever for a peer that says nothing; otherwise
+  // it is awaited here, so that what was sent last arrives.
+  if (impl->reading && impl->role == Role::server) impl->transport->deadline = std::chrono::steady_clock::now() + last_answer;
   if (!impl->reading && !impl->close_received && !impl->broken) {
     const auto until = std::chrono::steady_clock::now() + goodbye;
     TaskGroup watchdog(impl->transport->executor());
