@@ -25,27 +25,29 @@ std::string names_of(const std::map<std::string, Pools::MakeDriver>& drivers) {
 
 }  // namespace
 
-Result<std::string> Pools::Impl::settle_source(const Pool& pool) const {
+Task<Result<std::string>> Pools::Impl::settle_source(const Pool& pool) const {
   const auto given = pool.source();
-  if (given.empty()) return default_source(pool.name);
+  if (given.empty()) co_return default_source(pool.name);
   std::error_code failed;
-  // Two paths that are the same by way of a symlink would be two pools in one directory.
-  auto real = std::filesystem::weakly_canonical(given, failed).string();
-  if (failed) return invalid("config.source", fmt::format("source '{}': {}", given, failed.message()));
+  // Two paths that are the same by way of a symlink would be two pools in one directory. On a thread of its own, as the path may
+  // lead to a server that does not answer.
+  BlockingPool thread("pool source", 1);
+  auto real = co_await thread.run([&] { return std::filesystem::weakly_canonical(given, failed).string(); });
+  if (failed) co_return invalid("config.source", fmt::format("source '{}': {}", given, failed.message()));
   while (real.size() > 1 && real.ends_with('/')) real.pop_back();
   // A device's name that is mistyped, or not there today, must not become a directory among the devices.
   for (const char* kernels : {"/dev", "/proc", "/sys"})
     if (inside(real, kernels))
-      return invalid("config.source", fmt::format("source '{}' lies below {}, which is no place for data", given, kernels));
+      co_return invalid("config.source", fmt::format("source '{}' lies below {}, which is no place for data", given, kernels));
   for (const auto& [name, entry] : pools) {
     const auto other = entry.pool->source();
     if (inside(real, other) || inside(other, real))
-      return fail(Error(ErrorKind::exists, fmt::format("source '{}' overlaps storage pool '{}' in '{}'", given, name, other))
-                      .with_field("config.source"));
+      co_return fail(Error(ErrorKind::exists, fmt::format("source '{}' overlaps storage pool '{}' in '{}'", given, name, other))
+                         .with_field("config.source"));
   }
   if (real != default_source(pool.name) && (inside(real, parts.state_dir) || inside(parts.state_dir, real)))
-    return invalid("config.source", fmt::format("source '{}' is a directory of virga's own", given));
-  return real;
+    co_return invalid("config.source", fmt::format("source '{}' is a directory of virga's own", given));
+  co_return real;
 }
 
 Procedure Pools::Impl::create_procedure(const Pool& pool, storage::Driver* driver) {
@@ -142,11 +144,14 @@ Task<Result<Pools::Ptr>> Pools::create(Caller caller, CreatePool request) {
                        .with_hint(fmt::format("there is: {}", names_of(impl.parts.drivers))));
   VIRGA_CO_TRY(auto turn, co_await impl.changes.lock());
   if (find(pool.name)) co_return fail(ErrorKind::exists, fmt::format("storage pool '{}' exists already", pool.name));
-  VIRGA_CO_TRY(pool.config["source"], impl.settle_source(pool));
+  VIRGA_CO_TRY(pool.config["source"], co_await impl.settle_source(pool));
 
   auto* driver = impl.make_driver(pool.driver, pool.source());
   auto done = co_await impl.parts.journal.execute(impl.create_procedure(pool, driver));
-  if (!done) co_return fail(std::move(done).error().wrap(fmt::format("create storage pool '{}'", pool.name)));
+  if (!done) {
+    std::erase_if(impl.made, [driver](const auto& one) { return one.get() == driver; });
+    co_return fail(std::move(done).error().wrap(fmt::format("create storage pool '{}'", pool.name)));
+  }
   VIRGA_CO_TRY(auto document, co_await impl.parts.store.get(Impl::key(pool.name)));
   pool.revision = document ? document->revision : 0;
   const auto name = pool.name;

@@ -32,7 +32,7 @@ struct Pools::Impl {
   Task<> open(std::string name);
   Task<> retry_failed();
   /// Errors: exists, where the directory is, holds or lies in another pool's.
-  Result<std::string> settle_source(const Pool& pool) const;
+  Task<Result<std::string>> settle_source(const Pool& pool) const;
 
   Procedure create_procedure(const Pool& pool, storage::Driver* driver);
   Procedure remove_procedure(const std::string& name, storage::Driver* driver);
