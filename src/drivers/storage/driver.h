@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/task.h"
+#include "base/transfer.h"
 #include "base/units.h"
 
 namespace virga::storage {
@@ -142,6 +143,30 @@ class SnapshotOps {
 };
 /// Errors: invalid (a name that could be more than one path component, or hides).
 Result<> check_snapshot_name(std::string_view name);
+class Driver;
+
+/// What a volume is made like.
+struct CopySource {
+  Driver* driver = nullptr;     ///< of the pool that it is in
+  VolumeId id;
+  std::string snapshot = {};    ///< of it; empty: as it is now
+  bool with_snapshots = false;  ///< its snapshots are copied, too
+};
+
+/// Volumes made from another that is in use or not, with all its data.
+class CopyOps {
+ public:
+  virtual ~CopyOps() = default;
+  /// Makes `spec.id` like a volume of this driver or of one of its kind, to which nobody may write meanwhile. `shift`: the range
+  /// that a container's new volume is stored for. What was half made is removed where it fails. Errors: exists, not_found,
+  /// unsupported (another kind of driver; another size), cancelled.
+  virtual Task<Result<>> copy(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                              std::shared_ptr<TransferControl> control) = 0;
+  /// The same over a volume that is there and detached, with its snapshots: what is the same in both is kept, and the old content
+  /// is there until the new one is complete.
+  virtual Task<Result<>> refresh(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                                 std::shared_ptr<TransferControl> control) = 0;
+};
 
 struct DriverInfo {
   std::string name;  ///< "dir"
@@ -170,6 +195,7 @@ class Driver {
   virtual ImageOps* images() noexcept { return nullptr; }
   virtual CloneOps* clones() noexcept { return nullptr; }
   virtual SnapshotOps* snapshots() noexcept { return nullptr; }
+  virtual CopyOps* copies() noexcept { return nullptr; }
 };
 
 }  // namespace virga::storage

@@ -19,7 +19,7 @@ VolumeId image_id(std::string fingerprint) {
   return {.kind = VolumeKind::image, .project = {}, .name = std::move(fingerprint)};
 }
 
-class DirDriver final : public Driver, public ImageOps, public CloneOps {
+class DirDriver final : public Driver, public ImageOps, public CloneOps, public CopyOps {
  public:
   DirDriver(std::string root, BlockingPool& pool, std::string worker)
       : layout_(std::move(root)), pool_(pool), snapshots_(layout_, pool, std::move(worker)) {}
@@ -28,6 +28,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   ImageOps* images() noexcept override { return this; }
   CloneOps* clones() noexcept override { return this; }
   SnapshotOps* snapshots() noexcept override { return &snapshots_; }
+  CopyOps* copies() noexcept override { return this; }
 
   Task<Result<>> open() override {
     auto found = co_await pool_.run([this]() -> Result<dir::Scan> {
@@ -62,6 +63,15 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   Task<Result<>> create(VolumeSpec spec) override { return make(std::move(spec), {}); }
   Task<Result<>> from_image(VolumeSpec spec, std::string fingerprint) override {
     return make(std::move(spec), std::move(fingerprint));
+  }
+
+  Task<Result<>> copy(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                      std::shared_ptr<TransferControl> control) override {
+    return copy_from(std::move(spec), std::move(from), shift, false, std::move(control));
+  }
+  Task<Result<>> refresh(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                         std::shared_ptr<TransferControl> control) override {
+    return copy_from(std::move(spec), std::move(from), shift, true, std::move(control));
   }
 
   Task<Result<>> remove(VolumeId id) override {
@@ -176,6 +186,37 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
     co_return made;
   }
 
+  Task<Result<>> copy_from(VolumeSpec spec, CopySource from, std::optional<IdShift> shift, bool over,
+                           std::shared_ptr<TransferControl> control) {
+    VIRGA_CO_CHECK(check_id(spec.id));
+    VIRGA_CO_CHECK(check_id(from.id));
+    if (!from.snapshot.empty()) VIRGA_CO_CHECK(check_snapshot_name(from.snapshot));
+    auto* other = dynamic_cast<DirDriver*>(from.driver);
+    if (other == nullptr) co_return fail(ErrorKind::unsupported, "driver 'dir' cannot copy volumes of other drivers");
+    // Much data: not among the threads that mounts wait for.
+    if (!copying_) copying_ = std::make_unique<BlockingPool>("copies", 2);
+    VIRGA_CO_TRY(const auto image, co_await pool_.run([&] { return dir::backing_of(other->layout_.volume(from.id)); }));
+    VIRGA_CO_TRY(const auto before, co_await pool_.run([&] { return over ? dir::backing_of(layout_.volume(spec.id)) : ""; }));
+    Result<> done;
+    if (!image.empty()) done = co_await hold_image(image, *other, spec.id, control);
+    if (done)
+      done = co_await copying_->run([&] { return dir::copy_volume(layout_, spec, other->layout_, from, shift, over, *control); });
+    // The one that is not used after all.
+    if (!done && image != before && !image.empty()) VIRGA_CO_CHECK(co_await release(spec.id, image));
+    if (done && over && image != before && !before.empty()) VIRGA_CO_CHECK(co_await release(spec.id, before));
+    co_return done;
+  }
+
+  /// Makes sure that an image is here for `user`, from another pool where it must be.
+  Task<Result<>> hold_image(std::string fingerprint, DirDriver& other, VolumeId user, std::shared_ptr<TransferControl> control) {
+    auto& here =
+        images_.try_emplace(fingerprint, Image{.deleted = &other != this}).first->second;  // nobody asked for the image itself
+    if (here.removing) co_return fail(ErrorKind::busy, fmt::format("image '{}' is being removed", fingerprint));
+    here.clones.insert(std::move(user));  // before the work, so that the image stays meanwhile
+    if (&other == this) co_return Result<>{};
+    co_return co_await copying_->run([&] { return dir::copy_image(layout_, other.layout_, fingerprint, *control); });
+  }
+
   Task<Result<>> release(VolumeId id) {
     std::vector<std::string> held;
     for (const auto& [fingerprint, image] : images_)
@@ -222,6 +263,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps {
   const Layout layout_;
   BlockingPool& pool_;
   dir::Snapshots snapshots_;
+  std::unique_ptr<BlockingPool> copying_;
   std::map<std::string, Image> images_;
   bool keep_images_ = false;  ///< a damaged volume may be the clone of any of them
 };

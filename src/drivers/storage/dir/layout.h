@@ -69,6 +69,13 @@ Result<> rename_volume(const Layout& layout, const VolumeId& from, const VolumeI
 /// The fingerprint in `backing`; empty where the volume was made without an image. Errors: unavailable (unreadable).
 Result<std::string> backing_of(const std::string& volume);
 
+// copy.cc
+/// Makes `spec.id` like what `from` names in another layout, or in this one; with `over` in place of what is there.
+Result<> copy_volume(const Layout& layout, const VolumeSpec& spec, const Layout& source, const CopySource& from,
+                     std::optional<IdShift> shift, bool over, TransferControl& control);
+/// Brings an image that another pool's volume needs here, out of lists as one that was deleted. There already is success.
+Result<> copy_image(const Layout& layout, const Layout& source, const std::string& fingerprint, TransferControl& control);
+
 // attach.cc
 Result<Attachment> attach_volume(const Layout& layout, const VolumeId& id, std::optional<IdShift> shift);
 Result<> detach_volume(const Layout& layout, const VolumeId& id);

@@ -68,6 +68,39 @@ Task<Result<>> FakeDriver::from_image(VolumeSpec spec, std::string fingerprint) 
   co_return make(spec, std::move(fingerprint));
 }
 
+Task<Result<>> FakeDriver::copy(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                                std::shared_ptr<TransferControl> control) {
+  VIRGA_CO_CHECK(enter("copy", spec.id));
+  if (volumes_.contains(spec.id)) co_return fail(ErrorKind::exists, fmt::format("{} exists already", to_string(spec.id)));
+  volumes_[spec.id].content = spec.content;
+  auto done = co_await refresh(spec, std::move(from), shift, std::move(control));
+  if (!done) volumes_.erase(spec.id);
+  co_return done;
+}
+
+Task<Result<>> FakeDriver::refresh(VolumeSpec spec, CopySource from, std::optional<IdShift> /*shift*/,
+                                   std::shared_ptr<TransferControl> control) {
+  VIRGA_CO_CHECK(enter("refresh", spec.id));
+  auto* other = dynamic_cast<FakeDriver*>(from.driver);
+  if (other == nullptr) co_return fail(ErrorKind::unsupported, "volumes of another driver cannot be copied");
+  auto origin = other->volumes_.find(from.id);
+  const bool there = origin != other->volumes_.end() && (from.snapshot.empty() || origin->second.snapshots.contains(from.snapshot));
+  if (!there) co_return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(from.id)));
+  auto target = volumes_.find(spec.id);
+  if (target == volumes_.end()) co_return fail(ErrorKind::not_found, fmt::format("{} does not exist", to_string(spec.id)));
+  if (attached_.contains(spec.id)) co_return fail(ErrorKind::busy, fmt::format("{} is attached", to_string(spec.id)));
+  if (origin->second.content != target->second.content) co_return fail(ErrorKind::invalid, "the volumes are of different kinds");
+  if (spec.size && spec.size != origin->second.size)
+    co_return fail(Error(ErrorKind::unsupported, "the size of a copied disk cannot change yet").with_field("size"));
+  if (control->stop) co_return fail(ErrorKind::cancelled, "cancelled");
+  const auto& image = origin->second.image;
+  if (!image.empty()) images_.try_emplace(image, Image{.content = origin->second.content, .deleted = true});
+  target->second = origin->second;
+  if (!from.with_snapshots) target->second.snapshots.clear();
+  reap();
+  co_return Result<>{};
+}
+
 Task<Result<>> FakeDriver::remove(VolumeId id) {
   VIRGA_CO_CHECK(enter("remove", id));
   if (id.kind == VolumeKind::image) {

@@ -10,7 +10,7 @@
 
 namespace virga::storage {
 
-class FakeDriver final : public Driver, public ImageOps, public CloneOps, private SnapshotOps {
+class FakeDriver final : public Driver, public ImageOps, public CloneOps, public CopyOps, private SnapshotOps {
  public:
   /// Paths in answers are below `root`. Where it names a directory that exists, stage() makes real directories in it.
   explicit FakeDriver(std::string root = "/nonexistent/pool") : root_(std::move(root)) {}
@@ -24,6 +24,7 @@ class FakeDriver final : public Driver, public ImageOps, public CloneOps, privat
   ImageOps* images() noexcept override { return this; }
   CloneOps* clones() noexcept override { return this; }
   SnapshotOps* snapshots() noexcept override { return this; }
+  CopyOps* copies() noexcept override { return this; }
 
   Task<Result<>> open() override;
   Task<Result<>> destroy() override;
@@ -41,6 +42,10 @@ class FakeDriver final : public Driver, public ImageOps, public CloneOps, privat
   Task<Result<>> discard_stage(std::string fingerprint) override;
   Result<std::string> path(const std::string& fingerprint) const override;
   Task<Result<>> from_image(VolumeSpec spec, std::string fingerprint) override;
+  Task<Result<>> copy(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                      std::shared_ptr<TransferControl> control) override;
+  Task<Result<>> refresh(VolumeSpec spec, CopySource from, std::optional<IdShift> shift,
+                         std::shared_ptr<TransferControl> control) override;
 
   Task<Result<>> create(VolumeId id, std::string snapshot) override;
   Task<Result<>> remove(VolumeId id, std::string snapshot) override;
