@@ -22,6 +22,12 @@ std::string_view to_string(Compression c) noexcept;
 /// "none", "gzip", ... Errors: invalid, field "compression_algorithm".
 Result<Compression> parse_compression(std::string_view text);
 
+/// Makes the tarball a backup of an instance rather than an image.
+struct BackupContent {
+  BackupDocuments documents;
+  std::map<std::string, std::string> templates;  ///< name to text
+};
+
 struct PackRequest {
   Metadata metadata;  ///< with its templates where `templates` is given, else they are taken from `base`
   /// The templates' texts, by the names of their files.
@@ -36,6 +42,7 @@ struct PackRequest {
   std::string into;     ///< path of the unified tarball that is made; must not be there
   std::string scratch;  ///< path for a copy of the disk while it is being packed; must not be there
   Limits limits = {};
+  std::optional<BackupContent> backup = {};  ///< templates are taken from here
 };
 
 class Packer {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/task.h"
 #include "base/units.h"
 
@@ -39,6 +40,17 @@ struct Inspection {
   Metadata metadata;
 };
 
+/// What a backup says about its instance, each a decoded YAML file: "backup/index.yaml", and "backup.yaml" beside the root.
+struct BackupDocuments {
+  json::object index;
+  json::object instance;
+};
+
+struct BackupInspection {
+  Type type = Type::container;
+  BackupDocuments documents;
+};
+
 struct Limits {
   Bytes max_unpacked = Bytes(20) << 30;
   std::uint64_t max_entries = 2'000'000;
@@ -51,6 +63,9 @@ struct UnpackRequest {
   std::string into;           ///< existing empty directory inside a pool; the result is `rootfs/` or `disk.qcow2`, `metadata.yaml`,
                               ///< `templates/`, and for direct boot `kernel`, `initrd`, `cmdline`
   Limits limits;
+  bool backup = false;         ///< metadata_file is an instance's backup
+  std::uint32_t id_base = 0;   ///< of a backup: what is packed as id_base + n is unpacked as n
+  std::uint32_t id_count = 0;  ///< 0: ids are unpacked as they are
 };
 
 class Reader {
@@ -60,6 +75,8 @@ class Reader {
   virtual Task<Result<Inspection>> inspect(std::string metadata_file, std::string rootfs_file) = 0;
   /// Unpacks into `into`; on failure the caller throws the directory away. Errors: invalid, timeout, unavailable (no space).
   virtual Task<Result<Inspection>> unpack(UnpackRequest request) = 0;
+  /// What a backup says, read no further than needed for that: unpack() holds the rest to the same rules. Errors: invalid, timeout.
+  virtual Task<Result<BackupInspection>> inspect_backup(std::string file, Limits limits) = 0;
 };
 
 }  // namespace virga::image

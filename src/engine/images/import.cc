@@ -41,6 +41,10 @@ Result<image::Packer*> Images::packer() const {
   return impl_->parts.packer;
 }
 
+image::Reader& Images::reader() const noexcept {
+  return impl_->parts.reader;
+}
+
 Result<> Images::check_import(const ImportImage& request) const {
   VIRGA_CHECK(impl_->parts.project_of(request.project));
   for (const auto& [name, description] : request.aliases) {

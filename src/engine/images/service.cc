@@ -16,6 +16,10 @@ void Images::set_room(Room room) {
 }
 Images::~Images() = default;
 
+std::string Images::backup_compression() const {
+  return impl_->setting("backups.compression_algorithm", "gzip");
+}
+
 std::string Images::default_compression() const {
   return impl_->setting("images.compression_algorithm", "gzip");
 }

@@ -150,10 +150,14 @@ class Images {
   Result<> check_fetch(const FetchImage& request) const;
   /// The setting images.compression_algorithm.
   std::string default_compression() const;
+  /// The setting backups.compression_algorithm.
+  std::string backup_compression() const;
   /// What import() would refuse at once. Errors: invalid, not_found (the project).
   Result<> check_import(const ImportImage& request) const;
   /// For making images of instances. Errors: unsupported.
   Result<image::Packer*> packer() const;
+  /// What reads images, and backups of instances.
+  image::Reader& reader() const noexcept;
   /// Unpacks the image into the pool unless it is there; calls at the same time share the work. Errors: not_found, invalid,
   /// unavailable.
   Task<Result<>> ensure_unpacked(storage::Driver& pool, std::string fingerprint);

@@ -111,13 +111,13 @@ class ConfinedReader final : public Reader {
     UniqueFd disk;
     if (inputs.format == RootFormat::qcow2) disk.reset(::fcntl(inputs.rootfs.get(), F_DUPFD_CLOEXEC, 0));
     const bool unified = inputs.format == RootFormat::none;
-    auto answer = co_await read(std::move(inputs), request.limits);
+    auto answer = co_await (request.backup ? read_backup(std::move(inputs), request) : read(std::move(inputs), request.limits));
     if (!answer) co_return fail(std::move(answer).error());
     if (answer->convert_disk) {
       if (unified) {
         VIRGA_CO_TRY(disk, io::open_in(into.get(), "rootfs.img", O_RDONLY));
       }
-      auto converted = co_await convert(into.get(), std::move(disk), request.limits);
+      auto converted = co_await convert(into.get(), std::move(disk), request.backup ? "raw" : "qcow2", request.limits);
       if (!converted) co_return fail(std::move(converted).error());
       if (unified && ::unlinkat(into.get(), "rootfs.img", 0) != 0) co_return fail_errno(errno, "remove the packed disk");
     }
@@ -128,6 +128,16 @@ class ConfinedReader final : public Reader {
         (container ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode)))
       co_return fail(ErrorKind::internal, "the image reader left no root behind");
     co_return std::move(answer->inspection);
+  }
+
+  Task<Result<BackupInspection>> inspect_backup(std::string file, Limits limits) override {
+    VIRGA_CO_TRY(auto inputs, open_inputs(file, {}, {}));
+    UnpackRequest request;
+    request.limits = limits;
+    auto answer = co_await read_backup(std::move(inputs), request);
+    if (!answer) co_return fail(std::move(answer).error());
+    if (!answer->backup) co_return fail(ErrorKind::internal, "the backup's reader says nothing about it");
+    co_return BackupInspection{.type = answer->inspection.type, .documents = std::move(answer->backup->documents)};
   }
 
  private:
@@ -148,6 +158,22 @@ class ConfinedReader final : public Reader {
       co_return answer_of(std::move(output));
     }
     co_return co_await read_squashfs(std::move(spec), std::move(inputs.rootfs), process, limits);
+  }
+
+  Task<Result<Answer>> read_backup(Inputs inputs, UnpackRequest request) {
+    io::ProcessSpec spec;
+    spec.argv = {worker_,
+                 inputs.into ? "unpack" : "inspect",
+                 "backup",
+                 std::to_string(request.limits.max_unpacked),
+                 std::to_string(request.limits.max_entries),
+                 std::to_string(seconds(request.limits)),
+                 std::to_string(request.id_base),
+                 std::to_string(request.id_count)};
+    spec.fds.emplace_back(inputs.metadata.get(), 3);
+    if (inputs.into) spec.fds.emplace_back(inputs.into.get(), 5);
+    auto output = co_await io::run_process(std::move(spec), {.timeout = request.limits.timeout, .max_output = max_answer});
+    co_return answer_of(std::move(output));
   }
 
   /// Two workers: one turns the squashfs into a tarball, and the other reads that by the rules that hold for all tarballs.
@@ -189,11 +215,11 @@ class ConfinedReader final : public Reader {
     if (co_await sleep_for(after)) (void)process.kill(SIGKILL);
   }
 
-  Task<Result<>> convert(int into, UniqueFd disk, Limits limits) {
+  Task<Result<>> convert(int into, UniqueFd disk, std::string format, Limits limits) {
     if (!disk) co_return fail(ErrorKind::internal, "the packed disk is gone");
     VIRGA_CO_TRY(auto target, io::open_in(into, "disk.qcow2", O_RDWR | O_CREAT | O_EXCL));
     io::ProcessSpec spec;
-    spec.argv = {worker_, "convert-disk", std::to_string(limits.max_unpacked), std::to_string(seconds(limits))};
+    spec.argv = {worker_, "convert-disk", std::to_string(limits.max_unpacked), std::to_string(seconds(limits)), format, "qcow2"};
     spec.fds = {{disk.get(), 3}, {target.get(), 4}};
     auto output = co_await io::run_process(std::move(spec), {.timeout = limits.timeout, .max_output = 64u << 10});
     if (!output) co_return fail(std::move(output).error().wrap("convert the disk"));
@@ -202,7 +228,7 @@ class ConfinedReader final : public Reader {
     if (output->status.code != 0) {
       const auto words = last_line(output->err);
       const bool full = words.find("No space left") != std::string::npos;
-      co_return fail(full ? ErrorKind::unavailable : ErrorKind::invalid, "malformed qcow2 disk: " + words);
+      co_return fail(full ? ErrorKind::unavailable : ErrorKind::invalid, fmt::format("malformed {} disk: {}", format, words));
     }
     co_return Result<>();
   }

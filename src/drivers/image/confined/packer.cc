@@ -97,6 +97,7 @@ class ConfinedPacker final : public Packer {
     Answer about;
     about.inspection.type = request.tree.empty() ? Type::virtual_machine : Type::container;
     about.inspection.metadata = request.metadata;
+    about.backup = request.backup;
     VIRGA_CO_TRY(auto metadata, memory_file(encode_answer(about)));
     VIRGA_CO_TRY(auto out, io::open_path(request.into, O_WRONLY | O_CREAT | O_EXCL));
     io::ProcessSpec spec;
@@ -123,7 +124,7 @@ class ConfinedPacker final : public Packer {
     VIRGA_CO_TRY(auto flat, io::open_path(request.scratch, O_RDWR | O_CREAT | O_EXCL));
     io::ProcessSpec spec;
     spec.argv = {worker_, request.backing.empty() ? "convert-disk" : "flatten-disk", std::to_string(request.limits.max_unpacked),
-                 seconds_of(request.limits)};
+                 seconds_of(request.limits), "qcow2", request.backup ? "raw" : "qcow2"};
     spec.fds = {{disk.get(), 3}, {flat.get(), 4}};
     if (!request.backing.empty()) spec.argv.push_back(std::to_string(request.backing.size()));
     std::vector<UniqueFd> backing;

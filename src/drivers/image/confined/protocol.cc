@@ -100,15 +100,28 @@ Result<Answer> decode_fields(std::string_view text) {
   VIRGA_TRY(answer.convert_disk, f.boolean("convert_disk"));
   VIRGA_TRY(auto metadata, f.object("metadata"));
   VIRGA_TRY(answer.inspection.metadata, from_json_value(metadata));
+  if (f.has("backup")) {
+    VIRGA_TRY(const auto backup, f.object("backup"));
+    const Fields b(backup, "backup");
+    auto& content = answer.backup.emplace();
+    VIRGA_TRY(content.documents.index, b.object("index"));
+    VIRGA_TRY(content.documents.instance, b.object("instance"));
+    VIRGA_TRY(content.templates, b.string_map("templates"));
+  }
   return answer;
 }
 
 }  // namespace
 
 std::string encode_answer(const Answer& answer) {
-  return json::serialize(json::object{{"type", answer.inspection.type == Type::container ? "container" : "virtual-machine"},
-                                      {"convert_disk", answer.convert_disk},
-                                      {"metadata", to_json_value(answer.inspection.metadata)}});
+  json::object out{{"type", answer.inspection.type == Type::container ? "container" : "virtual-machine"},
+                   {"convert_disk", answer.convert_disk},
+                   {"metadata", to_json_value(answer.inspection.metadata)}};
+  if (answer.backup)
+    out["backup"] = json::object{{"index", answer.backup->documents.index},
+                                 {"instance", answer.backup->documents.instance},
+                                 {"templates", to_json(answer.backup->templates)}};
+  return json::serialize(out);
 }
 
 std::string encode_error(const Error& error) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "drivers/image/packer.h"
 #include "drivers/image/reader.h"
 
 namespace virga::image {
@@ -16,6 +18,7 @@ constexpr std::size_t max_answer = 4u << 20;  ///< bytes
 struct Answer {
   Inspection inspection;
   bool convert_disk = false;  ///< unpack: the disk is there as it came and wants converting
+  std::optional<BackupContent> backup = {};  ///< of a backup, to be packed or as it was found
 };
 
 std::string encode_answer(const Answer& answer);

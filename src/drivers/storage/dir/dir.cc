@@ -196,7 +196,8 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
     // Much data: not among the threads that mounts wait for.
     if (!copying_) copying_ = std::make_unique<BlockingPool>("copies", 2);
     VIRGA_CO_TRY(const auto image, co_await pool_.run([&] { return dir::backing_of(other->layout_.volume(from.id)); }));
-    VIRGA_CO_TRY(const auto before, co_await pool_.run([&] { return over ? dir::backing_of(layout_.volume(spec.id)) : ""; }));
+    // Of what is there under that name, whether it is to be replaced or is in the way.
+    VIRGA_CO_TRY(const auto before, co_await pool_.run([&] { return dir::backing_of(layout_.volume(spec.id)); }));
     Result<> done;
     if (!image.empty()) done = co_await hold_image(image, *other, spec.id, control);
     if (done)
@@ -209,8 +210,9 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
 
   /// Makes sure that an image is here for `user`, from another pool where it must be.
   Task<Result<>> hold_image(std::string fingerprint, DirDriver& other, VolumeId user, std::shared_ptr<TransferControl> control) {
-    auto& here =
-        images_.try_emplace(fingerprint, Image{.deleted = &other != this}).first->second;  // nobody asked for the image itself
+    const auto [entry, fresh] = images_.try_emplace(fingerprint);
+    auto& here = entry->second;
+    if (fresh) here.deleted = &other != this;  // nobody asked for the image itself
     if (here.removing) co_return fail(ErrorKind::busy, fmt::format("image '{}' is being removed", fingerprint));
     here.clones.insert(std::move(user));  // before the work, so that the image stays meanwhile
     if (&other == this) co_return Result<>{};

@@ -14,6 +14,7 @@
 #include "drivers/image/confined/worker/metadata.h"
 #include "drivers/image/confined/worker/tree.h"
 #include "io/fd.h"
+#include "wire/yaml/yaml.h"
 
 namespace virga::image {
 namespace {
@@ -66,16 +67,20 @@ class PlainFile {
 
 class ImageParts {
  public:
-  explicit ImageParts(const Job& job) : job_(job), budget_(job.limits) {}
+  explicit ImageParts(const Job& job) : job_(job), budget_(job.limits) {
+    if (job.backup) answer_.backup.emplace();
+  }
 
   Result<Answer> read() {
     VIRGA_TRY(auto metadata_archive, Archive::open(job_.metadata_fd, budget_, dropped_));
     for (;;) {
       VIRGA_TRY(auto node, metadata_archive->next());
       if (!node) break;
-      VIRGA_CHECK(top_level(*metadata_archive, *node));
+      VIRGA_CHECK(job_.backup ? backup_entry(*metadata_archive, std::move(*node)) : top_level(*metadata_archive, *node));
+      if (job_.backup && job_.into_fd < 0 && tops_.contains("index.yaml") && tops_.contains("backup.yaml")) return documents();
     }
     metadata_archive.reset();
+    if (job_.backup) VIRGA_CHECK(complete_backup());
     if (answer_.inspection.metadata.architecture.empty()) return fail(ErrorKind::invalid, "the image has no metadata.yaml");
     if (split()) VIRGA_CHECK(read_root());
     if (tree_) {
@@ -111,6 +116,98 @@ class ImageParts {
     if (top == "rootfs.img") return disk(archive, node, is_top);
     if (top == "templates" || top == "boot") return flat_directory(archive, node, top, is_top);
     return skip(archive, node);
+  }
+
+  // --- backups
+
+  /// "backup/container/NAME" and "backup/virtual-machine/NAME" are what is NAME at the top of an image.
+  Result<> backup_entry(Archive& archive, Node node) {
+    if (node.path.empty()) return {};
+    if (node.path != "backup" && !node.path.starts_with("backup/")) return refuse(node.path, "a backup holds nothing but 'backup/'");
+    const bool is_root = node.path == "backup";
+    const auto rest = is_root ? std::string() : node.path.substr(7);
+    if (is_root || rest == "container" || rest == "virtual-machine") {
+      if (node.kind != NodeKind::directory) return refuse(node.path, "it must be a directory");
+      if (!tops_.insert(node.path).second) return refuse(node.path, "the name appears twice");
+      return {};
+    }
+    if (rest == "index.yaml") return document(archive, node, "index.yaml", answer_.backup->documents.index);
+    if (rest == "virtual-machine.img") return raw_disk(archive, node);
+    for (const std::string kind : {"container/", "virtual-machine/"})
+      if (rest.starts_with(kind)) return instance_entry(archive, std::move(node), "backup/" + kind);
+    if (rest.find("snapshots") != std::string::npos)
+      return fail(ErrorKind::unsupported, "the backup holds snapshots, which cannot be imported yet: export it with --instance-only");
+    if (rest.ends_with(".bin"))
+      return fail(ErrorKind::unsupported, "the backup is in the form of another storage driver: export it without --optimized-storage");
+    return refuse(node.path, "a backup has no such entry");
+  }
+
+  Result<> instance_entry(Archive& archive, Node node, const std::string& place) {
+    if (!place_.empty() && place_ != place) return fail(ErrorKind::invalid, "the backup is of a container and of a virtual machine");
+    place_ = place;
+    node.path.erase(0, place.size());
+    if (node.path == "backup.yaml") return document(archive, node, "backup.yaml", answer_.backup->documents.instance);
+    const auto top = node.path.substr(0, node.path.find('/'));
+    // What else lies in a virtual machine's directory the other daemon makes anew at each start.
+    if (top != "metadata.yaml" && top != "rootfs" && top != "templates" && top != "boot") return skip(archive, node);
+    if (top == "rootfs" && place == "backup/virtual-machine/") return refuse(node.path, "a virtual machine has no file tree");
+    if (node.kind == NodeKind::hardlink) {
+      if (!node.target.starts_with(place)) return refuse(node.path, "a hard link that leads out of the root");
+      node.target.erase(0, place.size());
+    }
+    return top_level(archive, node);
+  }
+
+  Result<> document(Archive& archive, const Node& node, const std::string& name, json::object& into) {
+    if (node.kind != NodeKind::file) return refuse(node.path, "it must be a plain file");
+    if (!tops_.insert(name).second) return refuse(node.path, "the name appears twice");
+    if (node.size > max_metadata) return refuse(node.path, fmt::format("it is larger than {} bytes", max_metadata));
+    std::string text(node.size, '\0');
+    VIRGA_CHECK(archive.data([&](Bytes offset, std::span<const char> piece) -> Result<> {
+      std::copy(piece.begin(), piece.end(), text.begin() + static_cast<std::ptrdiff_t>(offset));
+      return {};
+    }));
+    auto decoded = yaml::decode_object(text, {.max_nodes = 50'000, .strings_only = true});
+    if (!decoded) return fail(std::move(decoded).error().wrap(name));
+    into = std::move(*decoded);
+    return {};
+  }
+
+  /// Whatever it holds it is raw: bytes that look like another format's header are a guest's.
+  Result<> raw_disk(Archive& archive, const Node& node) {
+    if (node.kind != NodeKind::file) return refuse(node.path, "it must be a plain file");
+    if (disk_) return refuse(node.path, "the name appears twice");
+    if (node.size == 0 || node.size % 512 != 0) return refuse(node.path, "it is no disk of whole sectors");
+    disk_ = true;
+    VIRGA_TRY(auto file, PlainFile::create(job_.into_fd, "rootfs.img"));
+    VIRGA_CHECK(archive.data([&](Bytes offset, std::span<const char> piece) -> Result<> {
+      // Other writers spell out the zeros of empty space.
+      if (std::all_of(piece.begin(), piece.end(), [](char c) { return c == 0; })) return {};
+      return file.write(offset, piece);
+    }));
+    return file.end(node.size);
+  }
+
+  Result<> complete_backup() {
+    for (const char* name : {"index.yaml", "backup.yaml"})
+      if (!tops_.contains(name)) return fail(ErrorKind::invalid, fmt::format("the backup has no {}", name));
+    const bool vm = place_ == "backup/virtual-machine/";
+    if (vm != disk_) return fail(ErrorKind::invalid, vm ? "the backup has no virtual-machine.img" : "the backup has a disk too many");
+    if (answer_.inspection.metadata.architecture.empty()) no_metadata();
+    return {};
+  }
+
+  /// All that an inspection is after.
+  Result<Answer> documents() {
+    answer_.inspection.type = place_ == "backup/virtual-machine/" ? Type::virtual_machine : Type::container;
+    no_metadata();
+    return std::move(answer_);
+  }
+
+  void no_metadata() {
+    answer_.inspection.metadata = {};
+    answer_.inspection.metadata.architecture = "x86_64";
+    answer_.inspection.metadata.creation_date = 1;
   }
 
   static Result<> skip(Archive& archive, const Node&) {
@@ -154,7 +251,15 @@ class ImageParts {
       node.target.erase(0, 7);
     }
     VIRGA_CHECK(start_tree());
+    node.uid = id(node.uid);
+    node.gid = id(node.gid);
     return add(archive, node);
+  }
+
+  std::uint32_t id(std::uint32_t packed) const {
+    constexpr std::uint32_t nobody = 65534;
+    if (job_.id_count == 0) return packed;
+    return packed >= job_.id_base && packed - job_.id_base < job_.id_count ? packed - job_.id_base : nobody;
   }
 
   Result<> add(Archive& archive, const Node& node) {
@@ -266,6 +371,7 @@ class ImageParts {
   bool disk_ = false;
   Bytes templates_size_ = 0;
   std::set<std::string> tops_, templates_, boot_;
+  std::string place_;  ///< of a backup: "backup/container/" or "backup/virtual-machine/"
 };
 
 }  // namespace

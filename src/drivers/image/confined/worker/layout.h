@@ -2,6 +2,8 @@
 // type, and writes them beneath a directory, or nothing where the image is only inspected.
 #pragma once
 
+#include <cstdint>
+
 #include "base/error.h"
 #include "drivers/image/confined/protocol.h"
 #include "drivers/image/confined/worker/archive.h"
@@ -14,6 +16,8 @@ struct Job {
   RootFormat rootfs_format = RootFormat::none;
   int into_fd = -1;  ///< an empty directory; -1: inspect only
   Limits limits;
+  bool backup = false;                       ///< metadata_fd is an instance's backup
+  std::uint32_t id_base = 0, id_count = 0;  ///< of a backup: what is packed as id_base + n is unpacked as n
 };
 
 /// Errors: invalid (names the entry or field), unavailable (no space).

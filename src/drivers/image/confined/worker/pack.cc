@@ -44,7 +44,7 @@ Result<std::string> read_all(int fd, std::size_t limit) {
 
 /// Which parts of a file hold data. Empty: all; so also where there are too many parts.
 std::vector<std::pair<Bytes, Bytes>> data_of(int fd, const struct ::stat& st) {
-  constexpr std::size_t most_parts = 1000;
+  constexpr std::size_t most_parts = 20'000;  // readers bound their lists of holes, too
   std::vector<std::pair<Bytes, Bytes>> parts;
   const auto size = static_cast<off_t>(st.st_size);
   if (static_cast<off_t>(st.st_blocks) * 512 >= size) return {};
@@ -64,7 +64,7 @@ std::vector<std::pair<Bytes, Bytes>> data_of(int fd, const struct ::stat& st) {
 /// Walks a tree, directory by directory, each opened anew beneath the root: neither depth nor symlinks lead anywhere.
 class Walk {
  public:
-  Walk(const PackJob& job, Tarball& tarball) : job_(job), tarball_(tarball) {}
+  Walk(const PackJob& job, Tarball& tarball, std::string top) : job_(job), tarball_(tarball), top_(std::move(top)) {}
 
   Result<> run() {
     struct ::stat st{};
@@ -155,7 +155,7 @@ class Walk {
 
   Tarball::Entry entry_of(const std::string& path, const struct ::stat& st) const {
     Tarball::Entry entry;
-    entry.path = path.empty() ? "rootfs" : "rootfs/" + path;
+    entry.path = path.empty() ? top_ : top_ + "/" + path;
     entry.mode = st.st_mode;
     entry.uid = id(st.st_uid);
     entry.gid = id(st.st_gid);
@@ -184,6 +184,7 @@ class Walk {
 
   const PackJob& job_;
   Tarball& tarball_;
+  const std::string top_;
   std::size_t depth_ = 0;
   std::uint64_t entries_ = 0;
   std::map<std::pair<dev_t, ino_t>, std::string> links_;
@@ -209,9 +210,10 @@ class Pack {
   Pack(const PackJob& job, Tarball& tarball) : job_(job), tarball_(tarball) {}
 
   Result<> run() {
-    VIRGA_TRY(auto text, read_all(job_.metadata_fd, 1u << 20));
+    VIRGA_TRY(auto text, read_all(job_.metadata_fd, max_answer));
     VIRGA_TRY(auto answer, decode_answer(text));
     metadata_ = std::move(answer.inspection.metadata);
+    if (answer.backup) return backup(*answer.backup);
     if (job_.base_fd >= 0 && job_.templates_fd < 0) {
       if (auto fd = io::open_in(job_.base_fd, "metadata.yaml", O_RDONLY)) {
         VIRGA_TRY(auto old, read_all(fd->get(), 1u << 20));
@@ -221,8 +223,8 @@ class Pack {
     }
     VIRGA_CHECK(tarball_.text("metadata.yaml", yaml_of(metadata_), metadata_.creation_date));
     VIRGA_CHECK(job_.templates_fd >= 0 ? given_templates() : job_.base_fd >= 0 ? templates() : Result<>{});
-    if (job_.tree_fd >= 0) return Walk(job_, tarball_).run();
-    if (job_.base_fd >= 0) VIRGA_CHECK(boot());
+    if (job_.tree_fd >= 0) return Walk(job_, tarball_, "rootfs").run();
+    if (job_.base_fd >= 0) VIRGA_CHECK(boot(""));
     return copy(job_.disk_fd, "rootfs.img");
   }
 
@@ -265,21 +267,39 @@ class Pack {
     return {};
   }
 
-  Result<> boot() {
+  /// The layout of Incus: backup/index.yaml, backup/container/{backup.yaml,metadata.yaml,templates/,rootfs/}, or the same without
+  /// a rootfs/ in backup/virtual-machine/ and its disk, raw, in backup/virtual-machine.img. What a machine boots with is ours.
+  Result<> backup(const BackupContent& content) {
+    const bool container = job_.tree_fd >= 0;
+    const std::string place = container ? "backup/container" : "backup/virtual-machine";
+    const auto now = metadata_.creation_date;
+    VIRGA_CHECK(folder("backup"));
+    VIRGA_CHECK(tarball_.text("backup/index.yaml", yaml::encode(content.documents.index), now));
+    VIRGA_CHECK(folder(place, 0100));
+    VIRGA_CHECK(tarball_.text(place + "/backup.yaml", yaml::encode(content.documents.instance), now));
+    VIRGA_CHECK(tarball_.text(place + "/metadata.yaml", yaml_of(metadata_), now));
+    if (!content.templates.empty()) VIRGA_CHECK(folder(place + "/templates"));
+    for (const auto& [name, text] : content.templates) VIRGA_CHECK(tarball_.text(place + "/templates/" + name, text, now));
+    if (container) return Walk(job_, tarball_, place + "/rootfs").run();
+    if (job_.base_fd >= 0) VIRGA_CHECK(boot(place + "/"));
+    return copy(job_.disk_fd, place + ".img");
+  }
+
+  Result<> boot(const std::string& place) {
     bool any = false;
     for (const char* name : {"kernel", "initrd", "cmdline"}) {
       if (!io::open_in(job_.base_fd, name, O_PATH)) continue;
-      if (!any) VIRGA_CHECK(folder("boot"));
+      if (!any) VIRGA_CHECK(folder(place + "boot"));
       any = true;
-      VIRGA_CHECK(copy_of(job_.base_fd, name, std::string("boot/") + name));
+      VIRGA_CHECK(copy_of(job_.base_fd, name, place + "boot/" + name));
     }
     return {};
   }
 
-  Result<> folder(std::string path) {
+  Result<> folder(std::string path, unsigned mode = 0755) {
     Tarball::Entry entry;
     entry.path = std::move(path);
-    entry.mode = S_IFDIR | 0755;
+    entry.mode = S_IFDIR | mode;
     entry.modified.tv_sec = metadata_.creation_date;
     return tarball_.begin(entry);
   }
@@ -298,6 +318,7 @@ class Pack {
     entry.mode = S_IFREG | 0644;
     entry.modified.tv_sec = metadata_.creation_date;
     entry.size = static_cast<Bytes>(st.st_size);
+    entry.data = data_of(fd, st);
     return tarball_.file(entry, fd);
   }
 

@@ -35,10 +35,18 @@ Result<std::int64_t> number(const Arguments& args, std::size_t at, std::int64_t 
 }
 
 Result<Answer> read(const Arguments& args) {
-  const bool unpack = args[0] == "unpack";
-  if (args.size() != 5) return fail(ErrorKind::invalid, "wrong number of arguments");
+  const bool unpack = args[0] == "unpack", backup = args[1] == "backup";
+  if (args.size() != (backup ? 7u : 5u)) return fail(ErrorKind::invalid, "wrong number of arguments");
   Job job;
-  VIRGA_TRY(job.rootfs_format, parse_root_format(args[1]));
+  if (backup) {
+    VIRGA_TRY(auto base, number(args, 5, UINT32_MAX));
+    VIRGA_TRY(auto count, number(args, 6, UINT32_MAX));
+    job.backup = true;
+    job.id_base = static_cast<std::uint32_t>(base);
+    job.id_count = static_cast<std::uint32_t>(count);
+  } else {
+    VIRGA_TRY(job.rootfs_format, parse_root_format(args[1]));
+  }
   VIRGA_TRY(auto bytes, number(args, 2, INT64_MAX));
   VIRGA_TRY(auto entries, number(args, 3, INT64_MAX));
   VIRGA_TRY(auto seconds, number(args, 4, max_seconds));
@@ -163,8 +171,11 @@ int worker_main(int argc, char** argv) {
     const bool flatten = args[0] == "flatten-disk";
     auto bytes = number(args, 1, INT64_MAX);
     auto seconds = number(args, 2, max_seconds);
-    auto below = flatten ? number(args, 3, max_layers) : Result<std::int64_t>(0);
-    if (!bytes || !seconds || !below) return 2;
+    auto below = flatten ? number(args, 5, max_layers) : Result<std::int64_t>(0);
+    if (!bytes || !seconds || !below || args.size() != (flatten ? 6u : 5u)) return 2;
+    // Both formats are said; nothing is guessed.
+    const char* from = args[3] == "raw" ? "raw" : "qcow2";
+    const char* to = args[4] == "raw" ? "raw" : "qcow2";
     sandbox.cpu = std::chrono::seconds(*seconds);
     sandbox.memory = Bytes(1) << 30;
     sandbox.largest_file = static_cast<Bytes>(*bytes);
@@ -174,10 +185,10 @@ int worker_main(int argc, char** argv) {
       for (int n = 0; n < *below; ++n) layers.push_back(5 + n);
       for (std::size_t n = 1; n < layers.size(); ++n) sandbox.places.push_back({layers[n], false});
       const auto disk = layered(layers);
-      return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", "qcow2", "-t", "writeback", disk.c_str(), "/proc/self/fd/4"});
+      return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", to, "-t", "writeback", disk.c_str(), "/proc/self/fd/4"});
     }
-    // "writeback": flushed before it ends. Both formats are said; nothing is guessed.
-    return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-t", "writeback", "/proc/self/fd/3",
+    // "writeback": flushed before it ends.
+    return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", from, "-O", to, "-t", "writeback", "/proc/self/fd/3",
                             "/proc/self/fd/4"});
   }
   if (args[0] == "merge-layers") {
