@@ -54,6 +54,7 @@ struct Api::Impl {
     add_console_routes(router);
     add_file_routes(router);
     add_instance_metadata_routes(router);
+    add_backup_routes(router);
     add_image_routes(router);
     add_image_alias_routes(router);
     add_profile_routes(router);

@@ -22,7 +22,6 @@ void add_missing_routes(Router& router) {
                               "/1.0/network-integrations",
                               "/1.0/network-zones",
                               "/1.0/instances/{name}/access",
-                              "/1.0/instances/{name}/backups",
                               "/1.0/instances/{name}/bitmaps",
                               "/1.0/instances/{name}/debug",
                               "/1.0/instances/{name}/nbd",

@@ -15,6 +15,7 @@ void add_instance_log_routes(Router& router);
 void add_console_routes(Router& router);
 void add_file_routes(Router& router);
 void add_instance_metadata_routes(Router& router);
+void add_backup_routes(Router& router);
 void add_image_routes(Router& router);
 void add_image_alias_routes(Router& router);
 void add_profile_routes(Router& router);

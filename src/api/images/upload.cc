@@ -118,6 +118,15 @@ Task<Result<>> receive_raw(Context& c, engine::ImportImage& out) {
 
 }  // namespace
 
+Task<Result<std::string>> receive_file(Context& c) {
+  engine::ImportImage upload;
+  auto received = co_await receive_raw(c, upload);
+  if (received) co_return upload.metadata_file;
+  co_await shield();
+  co_await c.services.images.discard_upload(upload.metadata_file);
+  co_return fail(std::move(received).error());
+}
+
 Task<Result<engine::ImportImage>> receive_image(Context& c) {
   const auto type = c.request.headers.get("content-type");
   VIRGA_CO_TRY(auto out, read_headers(c));

@@ -32,6 +32,29 @@ Result<std::optional<std::vector<std::string>>> read_profiles(const Fields& fiel
   return std::optional(std::move(list));
 }
 
+/// A copy is of one moment, without the guest's memory, whether the source runs or not: "live" and "allow_inconsistent", which the
+/// stock client sends, ask for nothing more.
+Result<> read_copy(const Fields& fields, const Fields& from, const json::object& source, engine::CreateInstance& out) {
+  VIRGA_CHECK(refuse_set(source,
+                         {"properties", "secret", "base-image", "operation", "secrets", "certificate", "server", "alias",
+                          "fingerprint", "protocol", "refresh_exclude_older"},
+                         "source."));
+  for (const auto* flag : {"live", "allow_inconsistent", "instance_only", "container_only"}) VIRGA_CHECK(from.boolean(flag));
+  VIRGA_TRY(auto mode, from.string("mode"));
+  if (!mode.empty() && mode != "pull") return invalid("source.mode", "a copy within the server is of mode \"pull\", or of none");
+  auto& copy = out.copy.emplace();
+  VIRGA_TRY(copy.name, from.string("source"));
+  if (copy.name.empty()) return invalid("source.source", "field 'source.source' must name the instance to copy");
+  if (copy.name.find('/') != std::string::npos) return not_yet("a copy of a snapshot");
+  VIRGA_TRY(copy.project, from.string("project"));
+  VIRGA_TRY(copy.refresh, from.boolean("refresh"));
+  if (fields.has("type")) {
+    VIRGA_TRY(const auto type, fields.string("type"));
+    if (!type.empty()) copy.type = out.type;
+  }
+  return {};
+}
+
 Result<> read_source(const Fields& fields, engine::CreateInstance& out) {
   VIRGA_TRY(auto source, fields.object("source"));
   const Fields from(source, "source");
@@ -47,8 +70,8 @@ Result<> read_source(const Fields& fields, engine::CreateInstance& out) {
                          "project",       "allow_inconsistent"}));
   VIRGA_TRY(auto type, from.string("type"));
   if (type.empty()) return invalid("source.type", "field 'source.type' must be given: \"image\"");
-  if (type == "none" || type == "copy" || type == "migration")
-    return not_yet(fmt::format("an instance from source type '{}'", type));
+  if (type == "copy") return read_copy(fields, from, source, out);
+  if (type == "none" || type == "migration") return not_yet(fmt::format("an instance from source type '{}'", type));
   if (type != "image") return invalid("source.type", fmt::format("'{}' is no source type", type));
   VIRGA_TRY(auto server, from.string("server"));
   if (!server.empty()) {

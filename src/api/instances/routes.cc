@@ -9,6 +9,7 @@
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/images/source.h"
+#include "api/instances/backup_routes.h"
 #include "api/instances/json.h"
 #include "api/instances/request.h"
 #include "api/instances/state.h"
@@ -105,11 +106,23 @@ Task<Result<Response>> list(Context& c) {
   co_return response;
 }
 
+/// A project that the caller may not use looks like one that does not exist.
+Result<> set_source_project(const Context& c, engine::CopySource& source) {
+  if (source.project.empty()) source.project = c.project;
+  if (c.identity.may_use(source.project)) return {};
+  return fail(Error(ErrorKind::not_found, fmt::format("no project '{}'", source.project)).with_field("source.project"));
+}
+
 Task<Result<Response>> create(Context& c) {
-  VIRGA_CO_TRY(auto body, c.json());
+  if (c.request.headers.get("content-type").starts_with("application/octet-stream")) {
+    VIRGA_CO_TRY(auto operation, co_await instance_from_upload(c));
+    co_return accepted(*operation);
+  }
+  VIRGA_CO_TRY(auto body, co_await read_streamed_body(c));
   VIRGA_CO_TRY(auto request, read_create(body));
   if (request.image_server) request.image_server->reach = reach_of(c);
   request.project = c.project;
+  if (request.copy) VIRGA_CO_CHECK(set_source_project(c, *request.copy));
   VIRGA_CO_TRY(auto operation, co_await c.services.instances.create(c.caller(), std::move(request)));
   co_return accepted(*operation);
 }
@@ -202,7 +215,7 @@ Task<Result<Response>> exec(Context& c) {
 void add_instance_routes(Router& router) {
   using http::Method;
   router.add(Method::get, "/1.0/instances", {.handler = list, .spans = true});
-  router.add(Method::post, "/1.0/instances", {create});
+  router.add(Method::post, "/1.0/instances", {.handler = create, .body = BodyKind::stream});
   router.add(Method::get, "/1.0/instances/{name}", {get});
   router.add(Method::put, "/1.0/instances/{name}", {put});
   router.add(Method::patch, "/1.0/instances/{name}", {patch});

@@ -16,7 +16,15 @@
 namespace virga::engine {
 namespace {
 
-/// Two words and a number: a name that can be said aloud.
+/// What an instance says about the image it is made from.
+void take_image(Instance& instance, const Image& image) {
+  instance.image = image.fingerprint;
+  for (const auto& [key, value] : image.properties) instance.config["image." + key] = value;
+  instance.config["volatile.base_image"] = image.fingerprint;
+}
+
+}  // namespace
+
 std::string made_up_name() {
   static constexpr std::array<std::string_view, 16> first{"amber", "brisk", "calm",  "clear", "deft",  "eager", "fleet", "gentle",
                                                           "keen",  "light", "merry", "plain", "quick", "sunny", "tidy",  "warm"};
@@ -27,15 +35,6 @@ std::string made_up_name() {
   const auto n = std::stoul(hex, nullptr, 16);
   return fmt::format("{}-{}-{}", first[n & 15], second[(n >> 4) & 15], (n >> 8) % 1000);
 }
-
-/// What an instance says about the image it is made from.
-void take_image(Instance& instance, const Image& image) {
-  instance.image = image.fingerprint;
-  for (const auto& [key, value] : image.properties) instance.config["image." + key] = value;
-  instance.config["volatile.base_image"] = image.fingerprint;
-}
-
-}  // namespace
 
 Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
   auto instance = std::make_shared<const Instance>(std::move(created));
@@ -92,6 +91,7 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
 
 Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance request) {
   auto* self = impl_.get();
+  if (request.copy) co_return copy(caller, std::move(request));
   VIRGA_CO_TRY(auto project, self->parts.projects.get(request.project));
   Instance instance;
   instance.project = project->name;
@@ -159,15 +159,7 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
     if (fetch) VIRGA_CO_CHECK(co_await self->fetch_image(o, *fetch, made, profiles_of_image));
     VIRGA_CO_CHECK(co_await self->create(o.id(), std::move(made), caller));
     if (!then_start) co_return Result<>{};
-    auto started = co_await self->start(random_uuid(), instance.project, instance.name, caller);
-    if (started || !o.cancel_requested() || self->parts.operations.stopping()) co_return started;
-    // Who cancels a creation wants nothing to be left of it.
-    co_await shield();
-    if (auto current = self->get(instance.project, instance.name)) {
-      auto gone = co_await self->remove(random_uuid(), *current, caller);
-      if (!gone) o.warn("what was created stays: {}", gone.error().text());
-    }
-    co_return started;
+    co_return co_await self->start_created(o, instance.project, instance.name, caller);
   };
   co_return self->parts.operations.start(std::move(operation), std::move(body));
 }
@@ -187,6 +179,18 @@ Result<> Instances::Impl::place(Instance& instance) const {
       return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
                       .with_field(fmt::format("devices.{}.network", nic.device)));
   return {};
+}
+
+Task<Result<>> Instances::Impl::start_created(Operation& operation, std::string project, std::string name, Caller caller) {
+  auto started = co_await start(random_uuid(), project, name, caller);
+  if (started || !operation.cancel_requested() || parts.operations.stopping()) co_return started;
+  // Who cancels a creation wants nothing to be left of it.
+  co_await shield();
+  if (auto current = get(project, name)) {
+    auto gone = co_await remove(random_uuid(), *current, caller);
+    if (!gone) operation.warn("what was created stays: {}", gone.error().text());
+  }
+  co_return started;
 }
 
 Task<Result<>> Instances::Impl::fetch_image(Operation& operation, FetchImage request, Instance& instance, bool profiles_of_image) {
@@ -250,6 +254,9 @@ Journal::Builder Instances::Impl::recovering(std::function<Procedure(std::string
 }
 
 void Instances::Impl::register_procedures() {
+  register_copies();
+  register_backups();
+  register_imports();
   auto with_instance = [this](auto make) { return recovering(std::move(make)); };
   parts.journal.register_kind("instance-create", [this](std::string id, json::object arguments) -> Task<Result<Procedure>> {
     VIRGA_CO_TRY(auto document, Fields(arguments).object("instance"));
@@ -284,6 +291,7 @@ void Instances::Impl::register_procedures() {
                                 p.recovered = [this, i] {
                                   ids.release(i->id_base);
                                   parts.networks.forget(i->uuid);
+                                  backups.erase(i->uuid);
                                   erase(i->project, i->name);
                                 };
                                 return p;

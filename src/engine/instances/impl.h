@@ -13,6 +13,7 @@
 
 #include "base/task.h"
 #include "engine/cache.h"
+#include "engine/instances/backups.h"
 #include "engine/instances/service.h"
 #include "engine/instances/spec.h"
 #include "engine/journal/journal.h"
@@ -49,7 +50,15 @@ std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 bool has_schedule(const Instance& instance);
 
+/// With its parents, for the daemon alone.
+Result<> make_private_directory(const std::string& path);
+/// Two words and a number: a name that can be said aloud.
+std::string made_up_name();
+
 struct Packing;
+struct Copying;
+struct BackingUp;
+struct Importing;
 struct FetchImage;
 struct InstanceMetadata;
 
@@ -104,6 +113,7 @@ struct Instances::Impl {
   compute::Driver& driver(InstanceType type) { return type == InstanceType::container ? parts.containers : parts.vms; }
   const compute::Driver& driver(InstanceType type) const { return type == InstanceType::container ? parts.containers : parts.vms; }
   Result<storage::Driver*> storage_of(const Instance& instance) const;
+  Result<storage::Driver*> storage_at(const std::string& pool, std::string field) const;
   bool uses_profile(const Instance& instance, const std::string& project, const std::string& name) const;
   void profile_changed(const std::string& project, const std::string& name);
   std::vector<Ptr> users_of(const std::string& project, const std::string& profile) const;  // those being created, too
@@ -132,6 +142,18 @@ struct Instances::Impl {
   void register_snapshot_procedures();
   /// How a row of an instance that is still there is turned into its procedure again.
   Journal::Builder recovering(std::function<Procedure(std::string, Ptr, const json::object&)> make);
+
+  // --- copies (copy.cc)
+  Result<Instance> copied(const Instance& source, const CreateInstance& request) const;
+  void add_copy_steps(Procedure& p, std::shared_ptr<const Copying> work);
+  Procedure copy_procedure(std::string id, std::shared_ptr<const Copying> work);
+  Procedure refresh_procedure(std::string id, std::shared_ptr<const Copying> work);
+  void register_copies();
+  Task<Result<>> run_copy(Operation& operation, Procedure procedure, std::shared_ptr<const Copying> work);
+  Task<Result<>> copy(Operation& operation, CreateInstance request, Caller caller);
+  Task<Result<>> refresh(Operation& operation, CreateInstance request, Caller caller);
+  /// Shows how much was moved, and stops it when the operation is cancelled, until it is cancelled itself.
+  Task<> show_transfer(Operation& operation, std::string what, std::shared_ptr<TransferControl> control);
 
   // --- changes (update.cc)
   /// `project` and `name`: where it is to be; empty: where it is.
@@ -170,11 +192,35 @@ struct Instances::Impl {
   Task<std::optional<WallTime>> tend();
   Result<OperationPtr> remove_expired(const std::string& project, const std::string& name, const std::string& snapshot);
   void at_startup(const Instance& instance);
+  // --- backups (backup.cc), and instances made of them (import.cc)
+  std::map<std::string, std::map<std::string, Backup>> backups;  // by uuid and name
+  std::set<std::string> backups_asked;                           // names that were made up, of backups being made
+  Notification prune_soon{executor};
+  std::string backup_directory(const std::string& uuid) const;
+  const Backup* find_backup(const Instance& instance, const std::string& name) const;
+  Procedure backup_procedure(std::string id, std::shared_ptr<BackingUp> work);
+  Procedure backup_rename_procedure(std::string id, Ptr instance, Backup before, std::string name);
+  Task<Result<>> back_up(Operation& operation, Ptr asked, CreateBackup request, Caller caller);
+  Task<Result<>> run_backup(Operation& operation, std::shared_ptr<BackingUp> work);
+  Task<Result<>> forget_backup(Ptr instance, std::string name);
+  Task<WallTime> prune_backups();
+  Task<> keep_pruning();
+  Task<Result<>> load_backups();
+  void sweep_backups();
+  Result<> remove_backups(const std::string& uuid) const;
+  void erase_backups(const std::string& uuid, Transaction& t) const;
+  void register_backups();
+  Procedure import_procedure(std::string id, std::shared_ptr<Importing> work);
+  Result<Instance> imported(const ImportBackup& request, Instance instance, const std::string& pool) const;
+  Task<Result<>> import_backup(Operation& operation, ImportBackup request, Caller caller);
+  void register_imports();
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
   Result<> place(Instance& instance) const;  // what its profiles say: the expanded configuration, and the pool it lies in
   Task<Result<>> fetch_image(Operation& operation, FetchImage request, Instance& instance, bool profiles_of_image);
+  /// Of an instance that this operation has just made: one that was cancelled takes it away again.
+  Task<Result<>> start_created(Operation& operation, std::string project, std::string name, Caller caller);
   Task<Result<>> start(std::string operation_id, std::string project, std::string name, Caller caller);
   Task<Result<>> stop(Operation& operation, std::string project, std::string name, Caller caller, bool force,
                       std::int64_t timeout_seconds, bool restarting);

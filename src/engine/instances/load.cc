@@ -164,6 +164,7 @@ Task<Result<>> Instances::load() {
     impl_->put(std::move(*instance));
   }
   VIRGA_CO_CHECK(co_await impl_->snapshot_documents.load());
+  VIRGA_CO_CHECK(co_await impl_->load_backups());
   impl_->register_procedures();
 
   auto* self = impl_.get();
@@ -245,6 +246,8 @@ Task<Result<>> Instances::resume() {
   for (auto& event : std::exchange(self->early_events, {}))
     self->tasks.spawn("clear up after a guest that ended", self->guest_ended(event.id, event.reboot));
   if (!self->unadopted.empty()) self->tasks.spawn("take up guests again", self->adopt_late());
+  self->sweep_backups();
+  self->tasks.spawn("remove backups that have expired", self->keep_pruning());
   self->tasks.spawn("start guests with the host", self->start_with_host(rebooted || !known));
   self->tended = self->parts.clock.now();
   self->tasks.spawn("schedules of snapshots", self->tend_for_ever());

@@ -27,7 +27,7 @@ Procedure Instances::Impl::remove_procedure(std::string id, Ptr instance) {
                        fs::remove_all(paths.run, ec);
                        if (!ec) fs::remove_all(paths.logs, ec);
                        if (ec) co_return fail(ErrorKind::unavailable, fmt::format("remove directories: {}", ec.message()));
-                       co_return Result<>{};
+                       co_return remove_backups(instance->uuid);
                      },
                      {}});
   // Last: an instance whose volume is gone is of no use to anybody.
@@ -43,6 +43,7 @@ Procedure Instances::Impl::remove_procedure(std::string id, Ptr instance) {
     t.erase(document_key(instance->project, instance->name));
     t.erase(metadata_key(instance->uuid));
     erase_snapshots(*instance, t);
+    erase_backups(instance->uuid, t);
     parts.networks.erase(t, instance->uuid);
     return t;
   };
@@ -54,6 +55,7 @@ Task<Result<>> Instances::Impl::remove(std::string operation_id, Ptr instance, C
   auto done = co_await parts.journal.execute(remove_procedure(std::move(operation_id), instance));
   if (!done) co_return fail(std::move(done).error().wrap(fmt::format("delete instance '{}'", instance->name)));
   ids.release(instance->id_base);
+  backups.erase(instance->uuid);
   erase(instance->project, instance->name);
   parts.networks.forget(instance->uuid);
   lifecycle("instance-deleted", *instance, caller);

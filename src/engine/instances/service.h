@@ -1,8 +1,9 @@
 // Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
 // drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: snapshots.cc restore.cc schedule.cc create.cc start.cc stop.cc move.cc remove.cc update.cc exec.cc files.cc;
-// load.cc is what happens when the daemon starts; spec.cc turns an instance into what drivers take (pure).
+// One file a verb: create.cc copy.cc backup.cc import.cc snapshots.cc restore.cc schedule.cc start.cc stop.cc move.cc remove.cc
+// update.cc exec.cc files.cc; load.cc is what happens when the daemon starts; spec.cc turns an instance into what drivers take
+// (pure).
 #pragma once
 
 #include <map>
@@ -37,8 +38,19 @@ class Pools;
 class Networks;
 class Images;
 struct PublishInstance;
+struct Backup;
+struct CreateBackup;
+struct ImportBackup;
 struct Procedure;
 using OperationPtr = std::shared_ptr<Operation>;
+
+/// Where a copy comes from.
+struct CopySource {
+  std::string project;
+  std::string name;
+  std::optional<InstanceType> type;  ///< where the client says so: it must be the source's
+  bool refresh = false;              ///< over an instance that is there, if it is
+};
 
 struct CreateInstance {
   std::string project = "default";
@@ -53,6 +65,7 @@ struct CreateInstance {
   std::string image_alias;                       ///< one of the two is given
   std::string image_fingerprint;                 ///< or a unique prefix
   std::optional<ImageSource> image_server = {};  ///< instead of both: an image that is fetched where it is not here
+  std::optional<CopySource> copy = {};           ///< instead of an image: what is absent above is the source's
   bool start = false;
 };
 
@@ -178,6 +191,8 @@ class Instances {
   // Changes. What can be said at once (a wrong field, a name that is taken, an instance that is busy) is the returned error; the
   // rest is the operation's.
   Task<Result<OperationPtr>> create(Caller caller, CreateInstance request);
+  /// create() of a request with a source to copy.
+  Result<OperationPtr> copy(const Caller& caller, CreateInstance request);
   Result<OperationPtr> change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change);
   /// Renames a stopped instance, or moves it to another project. Errors: not_found, invalid, exists, denied (the project's policy).
   Result<OperationPtr> move(const Caller& caller, const std::string& project, const std::string& name, MoveInstance request);
@@ -213,6 +228,18 @@ class Instances {
   /// Called after each scheduled snapshot: the reason why it could not be taken, or an empty one.
   void on_scheduled_snapshot(std::function<void(const Instance&, const std::string& error)> call);
 
+  // Backups; see engine/instances/backups.h. The operation that makes one names it in its resources.
+  Result<std::vector<Backup>> backups(const std::string& project, const std::string& name) const;  ///< in order of name
+  Result<Backup> backup(const std::string& project, const std::string& name, const std::string& backup) const;
+  /// The path of its tarball.
+  Result<std::string> backup_file(const std::string& project, const std::string& name, const std::string& backup) const;
+  Result<OperationPtr> create_backup(const Caller& caller, const std::string& project, const std::string& name, CreateBackup request);
+  Result<OperationPtr> rename_backup(const Caller& caller, const std::string& project, const std::string& name,
+                                     const std::string& backup, const std::string& new_name);
+  Result<OperationPtr> remove_backup(const Caller& caller, const std::string& project, const std::string& name,
+                                     const std::string& backup);
+  /// Makes an instance of a backup. Owns the file from here on, also where it fails. Errors: invalid, exists, denied, unsupported.
+  Task<Result<OperationPtr>> import_backup(Caller caller, ImportBackup request);
   Result<OperationPtr> exec(const Caller& caller, const std::string& project, const std::string& name, ExecRequest request);
   Result<OperationPtr> console(const Caller& caller, const std::string& project, const std::string& name, ConsoleRequest request);
   Task<Result<>> clear_console_log(Caller caller, std::string project, std::string name);

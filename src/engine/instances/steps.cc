@@ -24,6 +24,10 @@ Result<> make_one(const std::string& path, fs::perms mode) {
 
 }  // namespace
 
+Result<> make_private_directory(const std::string& path) {
+  return make_one(path, fs::perms(0700));
+}
+
 Task<Result<>> Instances::Impl::make_directories(Ptr instance) {
   const auto paths = paths_of(parts.state_dir, *instance);
   // 0711: QEMU, as its own user, reaches the sockets that it is given, and sees no other name.

@@ -140,6 +140,8 @@ constexpr std::array keys{
     ServerKey{"images.auto_update_cached", "bool", "true", "whether images that were fetched for an instance follow their server",
               truth},
     ServerKey{"images.auto_update_interval", "integer", "6", "hours between looks for newer images; 0: never", some_hours},
+    ServerKey{"backups.compression_algorithm", "string", "gzip",
+              "how backups of instances are compressed: bzip2, gzip, xz, zstd or none", compression},
     ServerKey{"images.compression_algorithm", "string", "gzip",
               "how images of instances are compressed: bzip2, gzip, xz, zstd or none", compression},
     ServerKey{"images.default_architecture", "string", "", "of images that are fetched without saying one; unset: this machine's",

@@ -1,0 +1,335 @@
+// Copies of instances within this daemon: the root volume's content at one moment, under a new name, with new addresses and a new
+// range of ids. A source that runs is paused for as long as its data is read.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "base/random.h"
+#include "engine/events/events.h"
+#include "engine/instances/copying.h"
+#include "engine/instances/impl.h"
+#include "engine/instances/metadata_document.h"
+#include "engine/networks/service.h"
+#include "engine/pools/service.h"
+#include "engine/profiles/service.h"
+#include "engine/projects/service.h"
+#include "model/name.h"
+
+namespace virga::engine {
+namespace {
+
+constexpr Milliseconds patience{600'000};  ///< while something else holds the source
+
+std::string value_of(const Config& config, const char* key) {
+  auto it = config.find(key);
+  return it == config.end() ? std::string() : it->second;
+}
+
+/// The source's own keys with those of the request over them; an empty value takes a key away. What the daemon keeps stays behind,
+/// save what tells of the image.
+Result<Config> copied_config(const Instance& source, const Config& asked) {
+  Config given = asked;
+  std::erase_if(given, [&](const auto& e) {
+    const auto own = source.config.find(e.first);
+    // Clients send this key as they got it.
+    return e.first.starts_with("image.") ||
+           (e.first == "volatile.base_image" && own != source.config.end() && own->second == e.second);
+  });
+  VIRGA_CHECK(check_config(given, source.type, false));
+  for (const auto& [key, value] : source.config)
+    if (!key.starts_with("volatile.")) given.emplace(key, value);
+  for (const auto& [key, value] : asked)
+    if (key.starts_with("image.")) given[key] = value;
+  std::erase_if(given, [](const auto& e) { return e.second.empty(); });
+  if (auto image = value_of(source.config, "volatile.base_image"); !image.empty()) given["volatile.base_image"] = image;
+  return given;
+}
+
+}  // namespace
+
+Result<Instance> Instances::Impl::copied(const Instance& source, const CreateInstance& request) const {
+  const auto& from = *request.copy;
+  if (from.type && *from.type != source.type)
+    return invalid("type", fmt::format("instance '{}' is a {}: a copy is of the same type", source.name, to_string(source.type)));
+  Instance out;
+  out.project = request.project;
+  out.name = request.name;
+  out.uuid = random_uuid();
+  out.type = source.type;
+  out.architecture = source.architecture;
+  out.description = request.description;
+  out.ephemeral = request.ephemeral;
+  out.created_at = parts.clock.now();
+  out.profiles = request.profiles.value_or(source.profiles);
+  out.devices = request.devices;
+  for (const auto& [name, device] : source.devices) out.devices.emplace(name, device);
+  out.image = source.image;
+  VIRGA_CHECK(check_instance_name(out.name));
+  VIRGA_TRY(out.config, copied_config(source, request.config));
+  out.config["volatile.uuid"] = out.uuid;
+  out.config["volatile.last_state.power"] = "STOPPED";
+  // One that was just made is still to get the templates of its creation.
+  out.config["volatile.apply_template"] = value_of(source.config, "volatile.apply_template") == "create" ? "create" : "copy";
+  VIRGA_TRY(auto profiles, profiles_of(out));
+  expand(out, profiles);
+  VIRGA_CHECK(check(out));
+  VIRGA_TRY(auto root, root_disk(out.expanded_devices));
+  out.pool = root.second.at("pool");
+  VIRGA_TRY(auto* storage, storage_at(out.pool, "devices." + root.first + ".pool"));
+  if (storage->copies() == nullptr)
+    return fail(ErrorKind::unsupported, fmt::format("storage pool '{}' cannot make copies of instances", out.pool));
+  VIRGA_CHECK(volume_spec(out));
+  for (const auto& nic : nics_of(out))
+    if (!parts.networks.find(nic.network))
+      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
+                      .with_field(fmt::format("devices.{}.network", nic.device)));
+  return out;
+}
+
+Result<storage::Driver*> Instances::Impl::storage_at(const std::string& pool, std::string field) const {
+  if (!parts.pools.find(pool))
+    return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", pool)).with_field(std::move(field)));
+  return parts.pools.driver(pool);
+}
+
+/// The steps around the data: the source stands still from before the first byte is read until after the last.
+void Instances::Impl::add_copy_steps(Procedure& p, std::shared_ptr<const Copying> work) {
+  auto resume = [this, work]() -> Task<Result<>> {
+    const auto& source = *work->source;
+    if (!work->pause || live_status(source) != InstanceStatus::frozen) co_return Result<>{};
+    VIRGA_CO_CHECK(co_await driver(source.type).resume(source.uuid));
+    set_status(source.project, source.name, live_status(source));
+    co_return Result<>{};
+  };
+  auto pause = [this, work]() -> Task<Result<>> {
+    if (!work->pause) co_return Result<>{};
+    co_return co_await driver(work->source->type).pause(work->source->uuid);
+  };
+  auto copy = [this, work]() -> Task<Result<>> {
+    const auto& source = *work->source;
+    const auto& target = *work->target;
+    VIRGA_CO_TRY(auto* from, storage_of(source));
+    VIRGA_CO_TRY(auto* to, storage_of(target));
+    VIRGA_CO_TRY(auto spec, volume_spec(target));
+    std::optional<storage::IdShift> shift;
+    if (target.type == InstanceType::container) shift = storage::IdShift{target.id_base, ids_per_guest};
+    if (!work->over) co_return co_await to->copies()->copy(std::move(spec), *from, volume_id(source), shift, work->control);
+    end_file_sessions(target.uuid);
+    VIRGA_CO_CHECK(co_await to->detach(volume_id(target)));
+    co_return co_await to->copies()->refresh(std::move(spec), *from, volume_id(source), shift, work->control);
+  };
+  auto remove = [this, work]() -> Task<Result<>> {
+    if (work->over) co_return Result<>{};  // what is there is whole, the old or the new
+    VIRGA_CO_TRY(auto* storage, storage_of(*work->target));
+    co_return co_await storage->remove(volume_id(*work->target));
+  };
+  p.steps.push_back({"pause", pause, resume});
+  p.steps.push_back({"volume", copy, remove});
+  p.steps.push_back({"resume", resume, {}});
+}
+
+Procedure Instances::Impl::copy_procedure(std::string id, std::shared_ptr<const Copying> work) {
+  Procedure p;
+  p.kind = "instance-copy";
+  p.id = std::move(id);
+  p.arguments = {{"source", work->source->uuid}, {"instance", encode(*work->target)}, {"pause", work->pause}};
+  p.on_recovery = OnRecovery::undo;
+  const auto target = work->target;
+  p.intent.expect(document_key(target->project, target->name), 0);
+  auto templates = std::make_shared<Transaction>();
+  p.steps.push_back({"metadata",
+                     [this, work, templates]() -> Task<Result<>> {
+                       *templates = {};
+                       VIRGA_CO_TRY(auto document, co_await parts.store.get(metadata_key(work->source->uuid)));
+                       if (document) templates->put(metadata_key(work->target->uuid), document->value);
+                       co_return Result<>{};
+                     },
+                     {}});
+  add_copy_steps(p, work);
+  p.steps.push_back({"directories",
+                     [this, target]() -> Task<Result<>> {
+                       std::error_code ec;
+                       // A log of an earlier instance of this name is not this one's.
+                       std::filesystem::remove_all(paths_of(parts.state_dir, *target).logs, ec);
+                       co_return Result<>{};
+                     },
+                     {}});
+  p.outcome = [this, target, templates]() -> Result<Transaction> {
+    Transaction t = *templates;
+    t.expect(document_key(target->project, target->name), 0);
+    t.put(document_key(target->project, target->name), json::serialize(encode(*target)));
+    put_addresses(*target, t);
+    return t;
+  };
+  return p;
+}
+
+Procedure Instances::Impl::refresh_procedure(std::string id, std::shared_ptr<const Copying> work) {
+  Procedure p;
+  p.kind = "instance-refresh";
+  p.id = std::move(id);
+  p.arguments = {{"source", work->source->uuid}, {"target", work->target->uuid}, {"pause", work->pause}};
+  p.on_recovery = OnRecovery::undo;
+  add_copy_steps(p, work);
+  p.outcome = [target = work->target]() -> Result<Transaction> {
+    Transaction t;
+    t.put(document_key(target->project, target->name), json::serialize(encode(*target)));
+    return t;
+  };
+  return p;
+}
+
+void Instances::Impl::register_copies() {
+  auto source_of = [this](const Fields& fields) -> Result<Ptr> {
+    VIRGA_TRY(auto uuid, fields.string("source"));
+    auto key = by_uuid.find(uuid);
+    // Deleted since: an instance that is nowhere has nothing to be resumed.
+    if (key == by_uuid.end()) return Ptr(std::make_shared<const Instance>());
+    return get(key->second.first, key->second.second);
+  };
+  auto work_of = [source_of](const Fields& fields) -> Result<std::shared_ptr<Copying>> {
+    auto work = std::make_shared<Copying>();
+    VIRGA_TRY(work->source, source_of(fields));
+    VIRGA_TRY(work->pause, fields.boolean("pause"));
+    work->control = std::make_shared<TransferControl>();
+    return work;
+  };
+  parts.journal.register_kind("instance-copy", [this, work_of](std::string id, json::object arguments) -> Task<Result<Procedure>> {
+    const Fields fields(arguments);
+    VIRGA_CO_TRY(auto document, fields.object("instance"));
+    VIRGA_CO_TRY(auto instance, decode_instance(document));
+    if (all.count({instance.project, instance.name}) != 0) co_return Procedure{};
+    VIRGA_CO_TRY(auto work, work_of(fields));
+    work->target = std::make_shared<const Instance>(std::move(instance));
+    co_return copy_procedure(std::move(id), work);
+  });
+  parts.journal.register_kind("instance-refresh",
+                              [this, work_of](std::string id, json::object arguments) -> Task<Result<Procedure>> {
+                                const Fields fields(arguments);
+                                VIRGA_CO_TRY(auto work, work_of(fields));
+                                work->over = true;
+                                work->target = work->source;  // nothing of it is undone
+                                co_return refresh_procedure(std::move(id), work);
+                              });
+}
+
+Task<> Instances::Impl::show_transfer(Operation& operation, std::string what, std::shared_ptr<TransferControl> control) {
+  for (;;) {
+    if (operation.cancel_requested() || parts.operations.stopping()) control->stop = true;
+    operation.set_progress("fs_progress", json::string(fmt::format("{}: {}", what, format_bytes(control->bytes))));
+    if (!co_await sleep_for(Milliseconds(200))) co_return;
+  }
+}
+
+Task<Result<>> Instances::Impl::run_copy(Operation& operation, Procedure procedure, std::shared_ptr<const Copying> work) {
+  TaskGroup watcher(executor);
+  watcher.spawn("progress of a copy", show_transfer(operation, work->target->name, work->control));
+  auto done = co_await parts.journal.execute(std::move(procedure));
+  watcher.cancel();
+  co_await watcher.join();
+  co_return done;
+}
+
+Task<Result<>> Instances::Impl::copy(Operation& operation, CreateInstance request, Caller caller) {
+  const auto& from = *request.copy;
+  VIRGA_CO_TRY(auto source, get(from.project, from.name));
+  VIRGA_CO_TRY(auto instance, copied(*source, request));
+  if (all.contains({instance.project, instance.name}))
+    co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
+  VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
+  VIRGA_CO_TRY(auto profiles, profiles_of(instance));
+  VIRGA_CO_CHECK(parts.projects.policy().check(instance));
+  VIRGA_CO_TRY(instance.id_base, ids.take());
+  // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
+  const Key key{instance.project, instance.name};
+  pending[key] = std::make_shared<const Instance>(instance);
+  Result<> done = reserve_addresses(instance);
+  if (done) {
+    auto work = std::make_shared<Copying>();
+    work->source = source;
+    work->target = std::make_shared<const Instance>(instance);
+    work->pause = live_status(*source) == InstanceStatus::running;
+    work->control = std::make_shared<TransferControl>();
+    auto procedure = copy_procedure(operation.id(), work);
+    procedure.intent.expect(Projects::key(project->name), project->revision);
+    for (const auto& profile : profiles) procedure.intent.expect(Profiles::key(profile->project, profile->name), profile->revision);
+    done = co_await run_copy(operation, std::move(procedure), work);
+  }
+  pending.erase(key);
+  if (!done) {
+    ids.release(instance.id_base);
+    parts.networks.forget(instance.uuid);
+    co_return fail(std::move(done).error().wrap(fmt::format("copy instance '{}'", source->name)));
+  }
+  // A profile may have changed meanwhile.
+  if (auto now = profiles_of(instance)) expand(instance, *now);
+  auto snapshot = put(std::move(instance));
+  lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
+  co_return Result<>{};
+}
+
+Task<Result<>> Instances::Impl::refresh(Operation& operation, CreateInstance request, Caller caller) {
+  const auto& from = *request.copy;
+  VIRGA_CO_TRY(auto source, get(from.project, from.name));
+  VIRGA_CO_TRY(auto before, get(request.project, request.name));
+  if (before->status != InstanceStatus::stopped)
+    co_return fail(ErrorKind::busy, fmt::format("instance '{}' has been started meanwhile", before->name));
+  Instance changed = *before;
+  changed.config["volatile.apply_template"] = "copy";
+  changed.image = source->image;
+  if (auto image = value_of(source->config, "volatile.base_image"); !image.empty()) changed.config["volatile.base_image"] = image;
+  auto work = std::make_shared<Copying>();
+  work->source = source;
+  work->target = std::make_shared<const Instance>(changed);
+  work->over = true;
+  work->pause = live_status(*source) == InstanceStatus::running;
+  work->control = std::make_shared<TransferControl>();
+  auto done = co_await run_copy(operation, refresh_procedure(operation.id(), work), work);
+  if (!done) co_return fail(std::move(done).error().wrap(fmt::format("refresh instance '{}'", before->name)));
+  auto snapshot = put(std::move(changed));
+  lifecycle("instance-updated", *snapshot, caller);
+  co_return Result<>{};
+}
+
+Result<OperationPtr> Instances::copy(const Caller& caller, CreateInstance request) {
+  auto* self = impl_.get();
+  const auto& from = *request.copy;
+  auto source = self->get(from.project, from.name);
+  if (!source) return fail(std::move(source).error().with_field("source.source"));
+  VIRGA_CHECK(self->parts.projects.get(request.project));
+  for (int tries = 0; request.name.empty() && tries < 20; ++tries) {
+    auto name = made_up_name();
+    if (!find(request.project, name)) request.name = name;
+  }
+  const auto target = find(request.project, request.name);
+  const bool over = target != nullptr && from.refresh;
+  if (over) {
+    if (target == *source) return invalid("source.source", "an instance cannot be refreshed from itself");
+    if (target->type != (*source)->type)
+      return invalid("source.source", fmt::format("instance '{}' is a {}, '{}' a {}", target->name, to_string(target->type),
+                                                  (*source)->name, to_string((*source)->type)));
+    if (target->status != InstanceStatus::stopped)
+      return fail(
+          Error(ErrorKind::invalid, fmt::format("instance '{}' is running: only a stopped one can be refreshed", target->name))
+              .with_hint("stop the instance first"));
+  } else {
+    if (target) return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", request.name)).with_field("name"));
+    // Once here, so that a wrong field is the answer to the request; once more with the names held.
+    VIRGA_TRY(auto trial, self->copied(**source, request));
+    VIRGA_CHECK(self->parts.projects.policy().check(trial));
+  }
+  const auto source_url = instance_url(from.project, from.name);
+  auto body = [self, caller, source_url, over, request](Operation& o) -> Task<Result<>> {
+    o.set_may_cancel(true);  // what was done by then is undone
+    // Copies of one source wait for each other.
+    auto held = co_await self->parts.operations.claim_when_free(source_url, "being copied", patience);
+    if (!held) co_return fail(std::move(held).error());
+    auto done = over ? co_await self->refresh(o, request, caller) : co_await self->copy(o, request, caller);
+    held->release();
+    if (!done || !request.start) co_return done;
+    co_return co_await self->start_created(o, request.project, request.name, caller);
+  };
+  return self->operate(caller, request.project, request.name, over ? "Refreshing instance" : "Creating instance", std::move(body));
+}
+
+}  // namespace virga::engine
