@@ -1,0 +1,109 @@
+// copy: an instance made like another one.
+#include <fmt/format.h>
+
+#include "apps/virga/instances/instances.h"
+#include "apps/virga/instances/request.h"
+#include "apps/virga/values.h"
+
+namespace virga::cli {
+namespace {
+
+/// What a copy is of, and where it goes.
+struct Copy {
+  App& app;
+  const Args& args;
+  std::string remote, source, target;
+  std::string source_project, target_project;
+};
+
+Result<Copy> plan(App& app, const Args& args) {
+  VIRGA_TRY(auto* config, app.config());
+  Copy copy{.app = app, .args = args, .remote = {}, .source = {}, .target = {}, .source_project = {}, .target_project = {}};
+  auto [from, source] = client::split_remote(args[0]);
+  auto [to, target] = client::split_remote(args.word(1));
+  if (from.empty()) from = app.remote();
+  if (to.empty()) to = app.remote();
+  VIRGA_CHECK(config->find(from));
+  VIRGA_CHECK(config->find(to));
+  if (source.empty()) return fail(ErrorKind::invalid, "You must specify a source instance name");
+  if (from != to)
+    return fail(Error(ErrorKind::unsupported, "copies of instances between servers are not supported yet")
+                    .with_hint("name one server twice, or make an image: virga publish, then virga image copy"));
+  copy.remote = std::move(from);
+  copy.source = std::move(source);
+  copy.target = std::move(target);
+  copy.source_project = app.project_of(copy.remote);
+  copy.target_project = args.text("target-project");
+  if (copy.target_project.empty()) copy.target_project = copy.source_project;
+  // Without a name the copy has the source's, where that can be.
+  if (copy.target.empty() && copy.target_project != copy.source_project) copy.target = copy.source.substr(0, copy.source.find('/'));
+  if (args.has("refresh") && copy.target.empty()) return fail(ErrorKind::invalid, "You must specify a destination instance name");
+  return copy;
+}
+
+Url in_project(std::string_view base, const std::string& project) {
+  return Url(base).query("project", project == "default" ? "" : project);
+}
+
+/// The devices that the source has, its profiles' too.
+Result<json::object> request_of(const Copy& copy, const json::object& source) {
+  const auto& args = copy.args;
+  json::object document{{"description", text_of(source, "description")}, {"type", text_of(source, "type")}};
+  VIRGA_TRY(auto request, instance_request(args, std::move(document), copy.target));
+  VIRGA_CHECK(apply_device_flags(request, args, object_of(source, "expanded_devices")));
+  request["source"] = json::object{{"type", "copy"},
+                                   {"source", copy.source},
+                                   {"project", copy.source_project},
+                                   {"instance_only", args.has("instance-only")},
+                                   {"refresh", args.has("refresh")},
+                                   {"allow_inconsistent", args.has("allow-inconsistent")}};
+  return request;
+}
+
+Result<> run_copy(App& app, const Args& args) {
+  if (args.has("no-profiles") && !args.list("profile").empty())
+    return fail(ErrorKind::invalid, "Can't use --no-profiles with --profile");
+  VIRGA_TRY(const auto copy, plan(app, args));
+  VIRGA_CHECK(app.use_remote(copy.remote));
+  VIRGA_TRY(auto* api, app.api());
+  const auto name = copy.source.substr(0, copy.source.find('/'));
+  VIRGA_TRY(const auto source, api->object(in_project("/1.0/instances", copy.source_project).segment(name)));
+  VIRGA_TRY(auto request, request_of(copy, source));
+  auto progress = app.progress("Transferring instance");
+  VIRGA_TRY(auto operation,
+            api->run("POST", in_project("/1.0/instances", copy.target_project), std::move(request), &progress));
+  if (!copy.target.empty()) return {};
+  const auto made = strings_of(object_of(operation, "resources"), "instances");
+  if (!made.empty()) app.note(fmt::format("Instance name is: {}", client::name_in_url(made[0])));
+  return {};
+}
+
+}  // namespace
+
+Command copy_command() {
+  return {.use = "copy [<remote>:]<source> [[<remote>:]<destination>]",
+          .summary = "Copy instances",
+          .aliases = {"cp"},
+          .description =
+              "The copy has the disk of the source as it is now, its configuration, devices and profiles, and addresses of its own. "
+              "A source that runs is paused while its disk is read.",
+          .examples =
+              "virga copy web web2\n\nvirga copy web web2 -c limits.memory=1GiB -s fast\n    With another configuration, on another "
+              "pool\n\nvirga copy web backup-of-web --refresh\n    Bring an earlier copy up to date",
+          .flags = {{"allow-inconsistent", 0, Flag::boolean, "Ignore copy errors for volatile files"},
+                    {"config", 'c', Flag::list, "Config key/value to apply to the new instance"},
+                    {"device", 'd', Flag::list, "New key/value to apply to a specific device"},
+                    {"ephemeral", 'e', Flag::boolean, "Ephemeral instance"},
+                    {"instance-only", 0, Flag::boolean, "Copy the instance without its snapshots"},
+                    {"no-profiles", 0, Flag::boolean, "Create the instance with no profiles applied"},
+                    {"profile", 'p', Flag::list, "Profile to apply to the new instance"},
+                    {"refresh", 0, Flag::boolean, "Perform an incremental copy"},
+                    {"storage", 's', Flag::text, "Storage pool name"},
+                    {"target-project", 0, Flag::text, "Copy to a project different from the source"}},
+          .least = 1,
+          .most = 2,
+          .run = run_copy,
+          .own_remotes = true};
+}
+
+}  // namespace virga::cli
