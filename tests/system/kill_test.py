@@ -124,6 +124,19 @@ class World:
                lambda: (remove(name), remove("renamed")))
         yield from self.move_operation(kind, prepared, either, retry, remove)
         yield from self.snapshot_operations(kind, name, url, prepared, remove, either, retry)
+        # Of a guest that runs: it must not be left standing still.
+        copy = lambda: api("POST", "/1.0/instances", {"name": name, "source": {"type": "copy", "source": self.witness(kind)}})
+
+        def copied():
+            exists_stopped()
+            assert self.status(self.witness(kind)) == "Running", self.status(self.witness(kind))
+            self.run_in(self.witness(kind))
+
+        def not_copied():
+            absent(name)
+            self.run_in(self.witness(kind))
+
+        yield "copy", lambda: None, copy, lambda: either(copied, not_copied), lambda: retry(copy, copied), lambda: remove(name)
         yield from self.import_operation(kind)
 
     def move_operation(self, kind, prepared, either, retry, remove):
