@@ -164,7 +164,7 @@ struct Api::Impl {
       co_return closing(refusal(400, "forbidden character in the path"));
     if (match.route == nullptr) co_return no_route(request, match, context.identity);
     if (auto ok = check_access(*match.route, context.identity); !ok) co_return closing(refusal(ok.error()));
-    if (match.route->body == BodyKind::json && (!request.body->length() || *request.body->length() != 0)) {
+    if (wants_json(*match.route, request) && (!request.body->length() || *request.body->length() != 0)) {
       if (auto ok = check_json_type(request); !ok) co_return closing(refusal(415, ok.error().text()));
       auto body = co_await request.body->read_all(max_body);
       if (!body)
@@ -175,6 +175,11 @@ struct Api::Impl {
     auto result = co_await match.route->handler(context);
     if (!result) co_return refusal(result.error());
     co_return std::move(*result);
+  }
+
+  static bool wants_json(const Route& route, const http::Request& request) {
+    if (route.body != BodyKind::json_or_stream) return route.body == BodyKind::json;
+    return request.headers.get("content-type") != "application/octet-stream";
   }
 
   static http::Response no_route(const http::Request& request, const Router::Match& match, const Identity& identity) {

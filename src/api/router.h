@@ -20,8 +20,9 @@ enum class Access {
 };
 
 enum class BodyKind {
-  json,    ///< at most 1 MiB, read before the handler runs
-  stream,  ///< the handler reads it
+  json,            ///< at most 1 MiB, read before the handler runs
+  stream,          ///< the handler reads it
+  json_or_stream,  ///< the handler reads application/octet-stream; all else is as json
 };
 
 struct Route {

@@ -428,6 +428,85 @@ TEST_P(StorageTest, SnapshotsAreShownBesideTheirVolume) {
 class DirTest : public StorageTest {};
 INSTANTIATE_TEST_SUITE_P(All, DirTest, testing::Values("dir"), [](const auto& i) { return i.param; });
 
+TEST_P(StorageTest, VolumesAreCopiedWithinAPool) {
+  auto* ops = driver->copies();
+  ASSERT_NE(ops, nullptr);
+  publish("f00", ContentType::filesystem);
+  publish("d15c", ContentType::block);
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  EXPECT_OK(wait(driver->create(tree(container("plain")))));
+  EXPECT_OK(wait(driver->clones()->from_image(disk(machine("db")), "d15c")));
+  EXPECT_OK(wait(driver->snapshots()->create(container("web"), "snap0")));
+  EXPECT_OK(wait(driver->snapshots()->create(machine("db"), "snap0")));
+  auto control = std::make_shared<TransferControl>();
+  auto from = [&](VolumeId id) { return CopySource{.driver = driver.get(), .id = std::move(id)}; };
+  EXPECT_OK(wait(ops->copy(tree(container("web2")), from(container("web")), range, control)));
+  EXPECT_OK(wait(ops->copy(tree(container("plain2")), from(container("plain")), range, control)));
+  EXPECT_OK(wait(ops->copy(disk(machine("db2")), from(machine("db")), {}, control)));
+  EXPECT_KIND(exists, wait(ops->copy(tree(container("web2")), from(container("web")), range, control)));
+  EXPECT_KIND(not_found, wait(ops->copy(tree(container("x")), from(container("absent")), range, control)));
+  EXPECT_KIND(invalid, wait(ops->copy(disk(machine("x")), from(container("web")), range, control)));
+  EXPECT_KIND(not_found, wait(ops->refresh(tree(container("x")), from(container("web")), range, control)));
+  EXPECT_TRUE(wait(driver->snapshots()->list(container("web2"))).value().empty());
+  for (const auto& [id, spec] : {std::pair{container("web"), tree(container("all"))}, {machine("db"), disk(machine("all"))}}) {
+    auto with = from(id);
+    with.with_snapshots = true;
+    EXPECT_OK(wait(ops->copy(spec, with, range, control)));
+    EXPECT_THAT(wait(driver->snapshots()->list(spec.id)).value(), testing::ElementsAre("snap0"));
+    auto then = from(id);
+    then.snapshot = "snap0";
+    auto target = spec;
+    target.id.name = "then";
+    EXPECT_OK(wait(ops->copy(target, then, range, control)));
+    EXPECT_TRUE(wait(driver->snapshots()->list(target.id)).value().empty());
+    then.snapshot = "absent";
+    target.id.name = "none";
+    EXPECT_KIND(not_found, wait(ops->copy(target, then, range, control)));
+  }
+  EXPECT_OK(wait(ops->refresh(tree(container("web2")), from(container("web")), range, control)));
+  EXPECT_OK(wait(driver->remove(image("f00"))));
+  EXPECT_OK(wait(driver->remove(container("web"))));
+  EXPECT_OK(wait(driver->attach(container("web2"), range)));  // the image is there for it
+  EXPECT_KIND(busy, wait(ops->refresh(tree(container("web2")), from(container("all")), range, control)));
+  EXPECT_OK(wait(driver->detach(container("web2"))));
+  control->stop = true;
+  if (real) EXPECT_KIND(cancelled, wait(ops->copy(tree(container("late")), from(container("all")), range, control)));
+  if (real) restart();
+  for (const auto* name : {"x", "none", "late"}) EXPECT_KIND(not_found, wait(driver->usage(container(name))));
+}
+
+TEST_P(DirTest, ACopyIsShiftedAndOnAnotherPoolBringsItsImage) {
+  publish("f00", ContentType::filesystem);
+  EXPECT_OK(wait(driver->clones()->from_image(tree(container("web")), "f00")));
+  auto shown = wait(driver->attach(container("web"), range));
+  ASSERT_TRUE(shown) << shown.error().text();
+  write(shown->path + "/mine", "text");
+  ASSERT_EQ(::lchown((shown->path + "/mine").c_str(), range.base + 33, range.base + 44), 0);
+  ASSERT_EQ(::unlink((shown->path + "/etc/hostname").c_str()), 0);
+  const auto elsewhere = base + "/other";
+  auto other = make_dir_driver(elsewhere, *pool);
+  EXPECT_OK(wait(other->open()));
+  constexpr IdShift theirs{.base = 7'000'000, .count = 65536};
+  auto control = std::make_shared<TransferControl>();
+  const CopySource from{.driver = driver.get(), .id = container("web")};
+  for (auto* target : {driver.get(), other.get()}) {
+    EXPECT_OK(wait(target->copies()->copy(tree(container("copy")), from, theirs, control)));
+    auto copy = wait(target->attach(container("copy"), theirs));
+    ASSERT_TRUE(copy) << copy.error().text();
+    EXPECT_EQ(read(copy->path + "/mine"), "text");
+    EXPECT_EQ(stat_of(copy->path + "/mine").st_uid, theirs.base + 33);
+    EXPECT_EQ(stat_of(copy->path + "/mine").st_gid, theirs.base + 44);
+    EXPECT_FALSE(fs::exists(copy->path + "/etc/hostname"));
+    EXPECT_EQ(read(copy->path + "/etc/deep/file"), "deep");
+    EXPECT_OK(wait(target->detach(container("copy"))));
+  }
+  EXPECT_TRUE(fs::exists(elsewhere + "/images/f00"));
+  EXPECT_KIND(not_found, Result<std::string>(other->images()->path("f00")));
+  EXPECT_OK(wait(other->remove(container("copy"))));
+  EXPECT_FALSE(fs::exists(elsewhere + "/images/f00"));
+  EXPECT_OK(wait(driver->detach(container("web"))));
+}
+
 TEST_P(DirTest, ARootIsShiftedWritableAndItsImageUntouched) {
   publish("f00", ContentType::filesystem);
   const auto base_file = *driver->images()->path("f00") + "/rootfs/etc/hostname";

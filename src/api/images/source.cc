@@ -16,9 +16,8 @@ namespace {
 
 constexpr std::size_t most_body = 1u << 20;
 
-}  // namespace
-
-Task<Result<json::object>> read_streamed_body(Context& c) {
+/// The route streams its body, as it takes uploads too.
+Task<Result<json::object>> read_body(Context& c) {
   std::string text;
   std::string buffer(16384, '\0');
   while (true) {
@@ -30,8 +29,6 @@ Task<Result<json::object>> read_streamed_body(Context& c) {
   if (text.empty()) co_return fail(ErrorKind::invalid, "the request has no body");
   co_return parse_json_object(text);
 }
-
-namespace {
 
 Task<Result<engine::OperationPtr>> from_instance(Context& c, const json::object& body, const Fields& source) {
   const Fields fields(body);
@@ -99,7 +96,7 @@ Result<engine::ImageSource> read_image_source(const Fields& source) {
 }
 
 Task<Result<engine::OperationPtr>> image_from_source(Context& c) {
-  VIRGA_CO_TRY(auto body, co_await read_streamed_body(c));
+  VIRGA_CO_TRY(auto body, co_await read_body(c));
   const Fields fields(body);
   VIRGA_CO_CHECK(fields.only({"source", "aliases", "auto_update", "compression_algorithm", "expires_at", "filename", "format",
                               "profiles", "properties", "public"}));

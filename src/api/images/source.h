@@ -14,9 +14,6 @@ inline Reach reach_of(const Context& context) {
   return context.identity.restricted ? Reach::global : Reach::loopback;
 }
 
-/// The JSON of a route that streams its body, as it takes uploads too. Errors: invalid (also: more than 1 MiB).
-Task<Result<json::object>> read_streamed_body(Context& context);
-
 Task<Result<engine::OperationPtr>> image_from_source(Context& context);
 
 }  // namespace virga::api

@@ -47,8 +47,9 @@ Result<engine::CreateBackup> read_backup(const json::object& body) {
   VIRGA_CHECK(fields.boolean("root_only"));  // an instance has no other volumes yet
   VIRGA_TRY(const bool optimized, fields.boolean("optimized_storage"));
   if (optimized)
-    return fail(Error(ErrorKind::unsupported, "backups are plain tarballs, which every pool can take in: there is no form of "
-                                              "their own for pools of driver 'dir'")
+    return fail(Error(ErrorKind::unsupported,
+                      "backups are plain tarballs, which every pool can take in: there is no form of "
+                      "their own for pools of driver 'dir'")
                     .with_field("optimized_storage"));
   VIRGA_TRY(const auto target, fields.object("target"));
   if (!target.empty())
@@ -82,8 +83,7 @@ Task<Result<Response>> create(Context& c) {
   VIRGA_CO_TRY(auto instance, find(c));
   VIRGA_CO_TRY(const auto body, c.json());
   VIRGA_CO_TRY(auto request, read_backup(body));
-  VIRGA_CO_TRY(auto operation,
-               c.services.instances.create_backup(c.caller(), c.project, instance->name, std::move(request)));
+  VIRGA_CO_TRY(auto operation, c.services.instances.create_backup(c.caller(), c.project, instance->name, std::move(request)));
   co_return accepted(*operation);
 }
 
@@ -99,8 +99,7 @@ Task<Result<Response>> rename(Context& c) {
   const Fields fields(body);
   VIRGA_CO_CHECK(fields.only({"name"}));
   VIRGA_CO_TRY(const auto name, fields.string("name"));
-  VIRGA_CO_TRY(auto operation,
-               c.services.instances.rename_backup(c.caller(), c.project, instance->name, c.param(1), name));
+  VIRGA_CO_TRY(auto operation, c.services.instances.rename_backup(c.caller(), c.project, instance->name, c.param(1), name));
   co_return accepted(*operation);
 }
 

@@ -32,20 +32,62 @@ Result<std::optional<std::vector<std::string>>> read_profiles(const Fields& fiel
   return std::optional(std::move(list));
 }
 
+/// A flag by its name, or by the one that it had once.
+Result<bool> either(const Fields& fields, std::string_view name, std::string_view old_name) {
+  VIRGA_TRY(const bool now, fields.boolean(name));
+  VIRGA_TRY(const bool then, fields.boolean(old_name));
+  return now || then;
+}
+
+/// An operation of another server and its secrets, which clients call by either name.
+Result<engine::MigrationPeer> read_peer(const Fields& fields) {
+  engine::MigrationPeer out;
+  VIRGA_TRY(out.operation, fields.string("operation"));
+  VIRGA_TRY(out.certificate, fields.string("certificate"));
+  for (const char* name : {"secrets", "websockets"}) {
+    VIRGA_TRY(auto secrets, fields.string_map(name));
+    out.secrets.merge(secrets);
+  }
+  return out;
+}
+
+Result<> read_migration(const Fields& from, const json::object& source, engine::CreateInstance& out) {
+  VIRGA_CHECK(refuse_set(
+      source,
+      {"properties", "secret", "server", "alias", "fingerprint", "protocol", "source", "refresh", "refresh_exclude_older", "live"},
+      "source."));
+  for (const auto* flag : {"allow_inconsistent", "instance_only", "container_only"}) VIRGA_CHECK(from.boolean(flag));
+  VIRGA_TRY(const auto base, from.string("base-image"));  // a hint where the image may be here: all that is needed is sent
+  VIRGA_TRY(const auto project, from.string("project"));
+  VIRGA_TRY(const auto mode, from.string("mode"));
+  auto& migration = out.migration.emplace();
+  if (mode == "push") return refuse_set(source, {"operation", "secrets"}, "source.");
+  if (!mode.empty() && mode != "pull") return invalid("source.mode", "'source.mode' must be \"pull\" or \"push\"");
+  VIRGA_TRY(migration.peer, read_peer(from));
+  return {};
+}
+
 /// A copy is of one moment, without the guest's memory, whether the source runs or not: "live" and "allow_inconsistent", which the
 /// stock client sends, ask for nothing more.
 Result<> read_copy(const Fields& fields, const Fields& from, const json::object& source, engine::CreateInstance& out) {
   VIRGA_CHECK(refuse_set(source,
-                         {"properties", "secret", "base-image", "operation", "secrets", "certificate", "server", "alias",
-                          "fingerprint", "protocol", "refresh_exclude_older"},
+                         {"properties", "secret", "operation", "secrets", "certificate", "server", "alias", "fingerprint",
+                          "protocol", "refresh_exclude_older"},
                          "source."));
-  for (const auto* flag : {"live", "allow_inconsistent", "instance_only", "container_only"}) VIRGA_CHECK(from.boolean(flag));
+  for (const auto* flag : {"live", "allow_inconsistent"}) VIRGA_CHECK(from.boolean(flag));
+  VIRGA_CHECK(from.string("base-image"));
   VIRGA_TRY(auto mode, from.string("mode"));
   if (!mode.empty() && mode != "pull") return invalid("source.mode", "a copy within the server is of mode \"pull\", or of none");
   auto& copy = out.copy.emplace();
   VIRGA_TRY(copy.name, from.string("source"));
   if (copy.name.empty()) return invalid("source.source", "field 'source.source' must name the instance to copy");
-  if (copy.name.find('/') != std::string::npos) return not_yet("a copy of a snapshot");
+  if (const auto slash = copy.name.find('/'); slash != std::string::npos) {
+    copy.snapshot = copy.name.substr(slash + 1);
+    copy.name.resize(slash);
+    if (copy.name.empty() || copy.snapshot.empty())
+      return invalid("source.source", "field 'source.source' must name an instance, or INSTANCE/SNAPSHOT");
+  }
+  VIRGA_TRY(copy.instance_only, either(from, "instance_only", "container_only"));
   VIRGA_TRY(copy.project, from.string("project"));
   VIRGA_TRY(copy.refresh, from.boolean("refresh"));
   if (fields.has("type")) {
@@ -71,7 +113,8 @@ Result<> read_source(const Fields& fields, engine::CreateInstance& out) {
   VIRGA_TRY(auto type, from.string("type"));
   if (type.empty()) return invalid("source.type", "field 'source.type' must be given: \"image\"");
   if (type == "copy") return read_copy(fields, from, source, out);
-  if (type == "none" || type == "migration") return not_yet(fmt::format("an instance from source type '{}'", type));
+  if (type == "migration") return read_migration(from, source, out);
+  if (type == "none") return not_yet(fmt::format("an instance from source type '{}'", type));
   if (type != "image") return invalid("source.type", fmt::format("'{}' is no source type", type));
   VIRGA_TRY(auto server, from.string("server"));
   if (!server.empty()) {
@@ -200,6 +243,28 @@ Result<engine::ExecRequest> read_exec(const json::object& body) {
   VIRGA_TRY(out.wait_for_websocket, fields.boolean("wait-for-websocket"));
   VIRGA_TRY(out.record_output, fields.boolean("record-output"));
   return out;
+}
+
+Result<std::optional<engine::MigrateInstance>> read_migrate(const json::object& body) {
+  const Fields fields(body);
+  VIRGA_TRY(const bool migration, fields.boolean("migration"));
+  VIRGA_TRY(const auto project, fields.string("project"));
+  VIRGA_TRY(const auto pool, fields.string("pool"));
+  VIRGA_TRY(const auto name, fields.string("name"));
+  if (!migration || !project.empty() || !pool.empty() || !name.empty()) return std::optional<engine::MigrateInstance>();
+  VIRGA_CHECK(fields.only({"name", "migration", "live", "instance_only", "container_only", "target", "pool", "project",
+                           "allow_inconsistent", "Config", "Devices", "Profiles", "config", "devices", "profiles"}));
+  VIRGA_CHECK(refuse_set(body, {"live", "Config", "Devices", "Profiles", "config", "devices", "profiles"}));
+  VIRGA_CHECK(fields.boolean("allow_inconsistent"));
+  engine::MigrateInstance out;
+  VIRGA_TRY(out.instance_only, either(fields, "instance_only", "container_only"));
+  VIRGA_TRY(const auto target, fields.object("target"));
+  if (!target.empty()) {
+    const Fields to(target, "target");
+    VIRGA_CHECK(to.only({"certificate", "operation", "secrets", "websockets"}));
+    VIRGA_TRY(out.target, read_peer(to));
+  }
+  return std::optional(std::move(out));
 }
 
 Result<engine::MoveInstance> read_move(const json::object& body) {

@@ -14,6 +14,8 @@ Result<engine::UpdateInstance> read_update(const json::object& body, bool replac
 Result<std::string> read_restore(const json::object& body);
 Result<engine::StateChange> read_state_change(const json::object& body);
 Result<engine::ExecRequest> read_exec(const json::object& body);
+/// POST on an instance: a copy that is sent to another server. Nothing where it is something else.
+Result<std::optional<engine::MigrateInstance>> read_migrate(const json::object& body);
 /// POST on an instance: a new name, another project, or both.
 Result<engine::MoveInstance> read_move(const json::object& body);
 

@@ -114,11 +114,11 @@ Result<> set_source_project(const Context& c, engine::CopySource& source) {
 }
 
 Task<Result<Response>> create(Context& c) {
-  if (c.request.headers.get("content-type").starts_with("application/octet-stream")) {
+  if (c.request.headers.get("content-type") == "application/octet-stream") {
     VIRGA_CO_TRY(auto operation, co_await instance_from_upload(c));
     co_return accepted(*operation);
   }
-  VIRGA_CO_TRY(auto body, co_await read_streamed_body(c));
+  VIRGA_CO_TRY(auto body, c.json());
   VIRGA_CO_TRY(auto request, read_create(body));
   if (request.image_server) request.image_server->reach = reach_of(c);
   request.project = c.project;
@@ -174,6 +174,11 @@ Task<Result<Response>> patch(Context& c) {
 Task<Result<Response>> move(Context& c) {
   VIRGA_CO_TRY(auto instance, find(c));
   VIRGA_CO_TRY(auto body, c.json());
+  VIRGA_CO_TRY(auto migrate, read_migrate(body));
+  if (migrate) {
+    VIRGA_CO_TRY(auto operation, c.services.instances.migrate(c.caller(), c.project, instance->name, std::move(*migrate)));
+    co_return accepted(*operation);
+  }
   VIRGA_CO_TRY(auto request, read_move(body));
   // A project that the caller may not use looks like one that does not exist.
   if (!request.project.empty() && !c.identity.may_use(request.project))
@@ -215,7 +220,7 @@ Task<Result<Response>> exec(Context& c) {
 void add_instance_routes(Router& router) {
   using http::Method;
   router.add(Method::get, "/1.0/instances", {.handler = list, .spans = true});
-  router.add(Method::post, "/1.0/instances", {.handler = create, .body = BodyKind::stream});
+  router.add(Method::post, "/1.0/instances", {.handler = create, .body = BodyKind::json_or_stream});
   router.add(Method::get, "/1.0/instances/{name}", {get});
   router.add(Method::put, "/1.0/instances/{name}", {put});
   router.add(Method::patch, "/1.0/instances/{name}", {patch});

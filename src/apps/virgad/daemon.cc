@@ -215,7 +215,7 @@ void Daemon::Parts::make_services() {
   transfers = std::make_unique<engine::ImageTransfers>(*images, *operations, *remotes, executor);
   instances = std::make_unique<engine::Instances>(
       engine::Instances::Parts{*store, *journal, *operations, *events, *projects, *profiles, *pools, *networks, *images,
-                               *containers, *vms, clock, options.state_dir, io::boot_id()},
+                               *containers, *vms, clock, options.state_dir, io::boot_id(), remotes.get()},
       executor);
   sampler = std::make_unique<engine::Sampler>(executor, clock, [this] { return running_guests(); });
 }

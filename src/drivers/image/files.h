@@ -31,10 +31,26 @@ class Files {
   virtual Task<Result<>> remove(std::string fingerprint) = 0;
   /// Absent is success. Only paths that new_upload_path() gave.
   virtual Task<Result<>> discard_upload(std::string path) = 0;
+  /// Writes at the end of an upload, which is made where it is not there yet.
+  virtual Task<Result<>> append(std::string path, std::string bytes);
+  /// Of any file of the daemon's. Errors: not_found, unavailable.
+  virtual Task<Result<Bytes>> size_of(std::string path);
+  virtual Task<Result<std::string>> read(std::string path, Bytes offset, std::size_t most);
   /// Removes files of images that are not in `known`: left by what was interrupted.
   virtual Task<Result<>> sweep(std::set<std::string> known) = 0;
   virtual std::string metadata_path(const std::string& fingerprint) const = 0;
   virtual std::string rootfs_path(const std::string& fingerprint) const = 0;
 };
+
+// Who keeps no files of the daemon's has none that come or go in pieces.
+inline Task<Result<>> Files::append(std::string /*path*/, std::string /*bytes*/) {
+  co_return fail(ErrorKind::unsupported, "files cannot be sent to here");
+}
+inline Task<Result<Bytes>> Files::size_of(std::string path) {
+  co_return fail(ErrorKind::not_found, "there is no file '" + path + "'");
+}
+inline Task<Result<std::string>> Files::read(std::string path, Bytes /*offset*/, std::size_t /*most*/) {
+  co_return fail(ErrorKind::not_found, "there is no file '" + path + "'");
+}
 
 }  // namespace virga::image

@@ -76,7 +76,9 @@ class Reader {
   /// Unpacks into `into`; on failure the caller throws the directory away. Errors: invalid, timeout, unavailable (no space).
   virtual Task<Result<Inspection>> unpack(UnpackRequest request) = 0;
   /// What a backup says, read no further than needed for that: unpack() holds the rest to the same rules. Errors: invalid, timeout.
-  virtual Task<Result<BackupInspection>> inspect_backup(std::string file, Limits limits) = 0;
+  virtual Task<Result<BackupInspection>> inspect_backup(std::string /*file*/, Limits /*limits*/) {
+    co_return fail(ErrorKind::unsupported, "backups cannot be read here");
+  }
 };
 
 }  // namespace virga::image

@@ -147,7 +147,7 @@ class Driver;
 
 /// What a volume is made like.
 struct CopySource {
-  Driver* driver = nullptr;     ///< of the pool that it is in
+  Driver* driver = nullptr;  ///< of the pool that it is in
   VolumeId id;
   std::string snapshot = {};    ///< of it; empty: as it is now
   bool with_snapshots = false;  ///< its snapshots are copied, too

@@ -41,6 +41,18 @@ Result<image::Packer*> Images::packer() const {
   return impl_->parts.packer;
 }
 
+Task<Result<>> Images::append_upload(std::string path, std::string bytes) {
+  return impl_->parts.files.append(std::move(path), std::move(bytes));
+}
+
+Task<Result<Bytes>> Images::file_size(std::string path) {
+  return impl_->parts.files.size_of(std::move(path));
+}
+
+Task<Result<std::string>> Images::read_file(std::string path, Bytes offset, std::size_t most) {
+  return impl_->parts.files.read(std::move(path), offset, most);
+}
+
 image::Reader& Images::reader() const noexcept {
   return impl_->parts.reader;
 }

@@ -120,6 +120,10 @@ class Images {
   Task<> discard_upload(std::string path);
   /// Whether the project may have an image of this size besides what it has. Errors: denied (its limit), not_found.
   Result<> check_room(const std::string& project, Bytes size) const;
+  /// For what comes or goes in pieces, see image::Files.
+  Task<Result<>> append_upload(std::string path, std::string bytes);
+  Task<Result<Bytes>> file_size(std::string path);
+  Task<Result<std::string>> read_file(std::string path, Bytes offset, std::size_t most);
   /// Owns the uploaded files from here on, also where it fails. Operation metadata: fingerprint, size.
   Result<OperationPtr> import(Caller caller, ImportImage request);
   /// Operation metadata: fingerprint, size, download_progress. An image that is here already is success.

@@ -1,5 +1,5 @@
-// Backups: made of a stopped instance's root as it lies there, of a running one's by way of a copy, for which it is paused as long as
-// that takes. The files are STATE/backups/instances/UUID/NAME.
+// Backups: made of a stopped instance's root as it lies there, of a running one's by way of a copy, for which it is paused as long
+// as that takes. The files are STATE/backups/instances/UUID/NAME.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -126,6 +126,14 @@ const Backup* Instances::Impl::find_backup(const Instance& instance, const std::
 
 // --- making one
 
+Result<> Instances::Impl::check_without_snapshots(const Instance& instance, bool instance_only) const {
+  if (instance_only || snapshots_of(instance.uuid).empty()) return {};
+  return fail(
+      Error(ErrorKind::unsupported, fmt::format("instance '{}' has snapshots, which cannot be in a backup yet", instance.name))
+          .with_field("instance_only")
+          .with_hint("leave them out: --instance-only"));
+}
+
 Procedure Instances::Impl::backup_procedure(std::string id, std::shared_ptr<BackingUp> work) {
   const auto instance = work->instance;
   const auto name = work->backup.name;
@@ -156,6 +164,7 @@ Procedure Instances::Impl::backup_procedure(std::string id, std::shared_ptr<Back
   };
   auto pack = [this, work, from]() -> Task<Result<>> {
     VIRGA_CO_CHECK(make_private_directory(backup_directory(work->instance->uuid)));
+    end_file_sessions(from->uuid);  // what they write would be half in it
     VIRGA_CO_TRY(auto* storage, storage_of(*from));
     std::optional<storage::IdShift> shift;
     if (from->type == InstanceType::container) shift = storage::IdShift{from->id_base, ids_per_guest};
@@ -250,9 +259,7 @@ Task<Result<>> Instances::Impl::back_up(Operation& operation, Ptr asked, CreateB
   packed.limits.max_unpacked = Bytes(1) << 44;
   packed.limits.timeout = std::chrono::hours(12);
   packed.backup = std::move(content);
-  work->progress = [&operation](Bytes read) {
-    operation.set_progress("create_backup_progress", json::string(format_bytes(read)));
-  };
+  work->progress = [&operation](Bytes read) { operation.set_progress("create_backup_progress", json::string(format_bytes(read))); };
   auto done = co_await run_backup(operation, work);
   if (!done) co_return fail(std::move(done).error().wrap(fmt::format("back up instance '{}'", instance->name)));
   backups[instance->uuid][work->backup.name] = work->backup;
@@ -273,14 +280,17 @@ Result<OperationPtr> Instances::create_backup(const Caller& caller, const std::s
   auto* self = impl_.get();
   VIRGA_TRY(auto instance, self->get(project, name));
   for (int n = 0; request.name.empty(); ++n)
-    if (auto free = fmt::format("backup{}", n); self->find_backup(*instance, free) == nullptr && self->backups_asked.insert(free + instance->uuid).second)
+    if (auto free = fmt::format("backup{}", n);
+        self->find_backup(*instance, free) == nullptr && self->backups_asked.insert(free + instance->uuid).second)
       request.name = free;
   VIRGA_CHECK(check_object_name("backup", request.name));
   if (self->find_backup(*instance, request.name) != nullptr)
-    return fail(Error(ErrorKind::exists, fmt::format("instance '{}' has a backup '{}' already", name, request.name)).with_field("name"));
+    return fail(
+        Error(ErrorKind::exists, fmt::format("instance '{}' has a backup '{}' already", name, request.name)).with_field("name"));
   VIRGA_CHECK(check_expiry(request.expires_at, self->parts.clock.now()));
   if (request.compression.empty()) request.compression = self->parts.images.backup_compression();
   VIRGA_CHECK(image::parse_compression(request.compression));
+  VIRGA_CHECK(self->check_without_snapshots(*instance, request.instance_only));
   VIRGA_CHECK(self->parts.images.packer());
   OperationSpec spec;
   spec.project = project;
@@ -353,20 +363,20 @@ Result<OperationPtr> Instances::rename_backup(const Caller& caller, const std::s
   auto* self = impl_.get();
   VIRGA_TRY(auto instance, self->get(project, name));
   if (self->find_backup(*instance, new_name) != nullptr)
-    return fail(Error(ErrorKind::exists, fmt::format("instance '{}' has a backup '{}' already", name, new_name)).with_field("name"));
-  return self->operate(caller, project, name, "Renaming backup",
-                       [self, instance, before, new_name, caller](Operation& o) -> Task<Result<>> {
-                         auto done = co_await self->parts.journal.execute(
-                             self->backup_rename_procedure(o.id(), instance, before, new_name));
-                         if (!done) co_return done;
-                         auto& all = self->backups[instance->uuid];
-                         all.erase(before.name);
-                         all[new_name] = before;
-                         all[new_name].name = new_name;
-                         self->parts.events.lifecycle("instance-backup-renamed", instance->project, backup_url(*instance, new_name),
-                                                      caller, {{"old_name", before.name}});
-                         co_return Result<>{};
-                       });
+    return fail(
+        Error(ErrorKind::exists, fmt::format("instance '{}' has a backup '{}' already", name, new_name)).with_field("name"));
+  return self->operate(
+      caller, project, name, "Renaming backup", [self, instance, before, new_name, caller](Operation& o) -> Task<Result<>> {
+        auto done = co_await self->parts.journal.execute(self->backup_rename_procedure(o.id(), instance, before, new_name));
+        if (!done) co_return done;
+        auto& all = self->backups[instance->uuid];
+        all.erase(before.name);
+        all[new_name] = before;
+        all[new_name].name = new_name;
+        self->parts.events.lifecycle("instance-backup-renamed", instance->project, backup_url(*instance, new_name), caller,
+                                     {{"old_name", before.name}});
+        co_return Result<>{};
+      });
 }
 
 /// All that have expired; returns when the next one does.
@@ -397,7 +407,8 @@ Task<WallTime> Instances::Impl::prune_backups() {
 Task<> Instances::Impl::keep_pruning() {
   for (;;) {
     const auto next = co_await prune_backups();
-    const auto rest = std::chrono::duration_cast<Milliseconds>(std::min(next - parts.clock.now(), WallTime::duration(std::chrono::hours(1))));
+    const auto rest =
+        std::chrono::duration_cast<Milliseconds>(std::min(next - parts.clock.now(), WallTime::duration(std::chrono::hours(1))));
     // A clock that is set forward is seen within the hour, a backup that expires sooner at once.
     co_await prune_soon.wait_for(std::max(rest, Milliseconds(100)));
     if (co_await is_cancelled()) co_return;

@@ -14,7 +14,8 @@ constexpr const char* idmap_key = "volatile.last_state.idmap";
 
 json::object instance_object(const Instance& i) {
   auto config = i.config, expanded = i.expanded_config;
-  if (i.type == InstanceType::container) config[idmap_key] = expanded[idmap_key] = "[]";  // files have the container's own ids
+  config["volatile.last_state.power"] = expanded["volatile.last_state.power"] = "STOPPED";  // what it is when it comes back
+  if (i.type == InstanceType::container) config[idmap_key] = expanded[idmap_key] = "[]";    // files have the container's own ids
   return {{"architecture", i.architecture},
           {"config", to_json(config)},
           {"devices", to_json(i.devices)},
@@ -70,7 +71,8 @@ Result<> check_equal(const json::object& a, const json::object& b) {
   for (const auto* field : {"name", "type", "architecture", "ephemeral", "profiles", "config", "devices"}) {
     const auto *left = a.if_contains(field), *right = b.if_contains(field);
     if ((left == nullptr) != (right == nullptr) || (left != nullptr && *left != *right))
-      return fail(ErrorKind::invalid, fmt::format("the backup's index.yaml and backup.yaml say different things about '{}'", field));
+      return fail(ErrorKind::invalid,
+                  fmt::format("the backup's index.yaml and backup.yaml say different things about '{}'", field));
   }
   return {};
 }
@@ -128,19 +130,17 @@ image::BackupDocuments backup_documents(const Instance& instance, const Pool& po
                                 {"project", p->project}});
   image::BackupDocuments out;
   out.instance = {{"container", instance_object(instance)},
-                  {"pool",
-                   json::object{{"config", json::object()},
-                                {"description", pool.description},
-                                {"name", pool.name},
-                                {"driver", pool.driver},
-                                {"used_by", json::array()},
-                                {"status", "Created"},
-                                {"locations", json::array{"none"}}}},
+                  {"pool", json::object{{"config", json::object()},
+                                        {"description", pool.description},
+                                        {"name", pool.name},
+                                        {"driver", pool.driver},
+                                        {"used_by", json::array()},
+                                        {"status", "Created"},
+                                        {"locations", json::array{"none"}}}},
                   {"profiles", std::move(used)},
                   {"volume", volume_object(instance)}};
-  out.index = {{"name", instance.name}, {"backend", pool.driver},      {"pool", pool.name},
-               {"optimized", false},    {"optimized_header", false},   {"type", to_string(instance.type)},
-               {"config", out.instance}};
+  out.index = {{"name", instance.name},     {"backend", pool.driver},           {"pool", pool.name},     {"optimized", false},
+               {"optimized_header", false}, {"type", to_string(instance.type)}, {"config", out.instance}};
   return out;
 }
 
@@ -148,7 +148,8 @@ Result<BackedUpInstance> read_backup(const image::BackupInspection& backup) {
   const Fields index(backup.documents.index, "index.yaml");
   VIRGA_TRY(const auto optimized, index.string("optimized"));
   if (!optimized.empty() && optimized != "false")
-    return fail(ErrorKind::unsupported, "the backup is in the form of another storage driver: export it without --optimized-storage");
+    return fail(ErrorKind::unsupported,
+                "the backup is in the form of another storage driver: export it without --optimized-storage");
   VIRGA_TRY(const auto type, index.string("type"));
   if (!type.empty() && type != "container" && type != "virtual-machine")
     return fail(ErrorKind::invalid, fmt::format("index.yaml: '{}' is no type of a backup", type.substr(0, 40)));
@@ -173,13 +174,15 @@ Result<BackedUpInstance> read_backup(const image::BackupInspection& backup) {
   VIRGA_TRY(i.architecture, fields.string("architecture", "x86_64"));
   VIRGA_TRY(i.description, fields.string("description"));
   VIRGA_TRY(const auto ephemeral, fields.string("ephemeral", "false"));
-  VIRGA_TRY(i.ephemeral, parse_bool(ephemeral));
+  auto truth = parse_bool(ephemeral);
+  if (!truth) return fail(std::move(truth).error().wrap("backup.yaml: 'ephemeral'"));
+  i.ephemeral = *truth;
   VIRGA_TRY(i.profiles, fields.strings("profiles"));
   VIRGA_TRY(i.config, fields.string_map("config"));
   VIRGA_TRY(i.devices, fields.string_maps("devices"));
   if (auto map = i.config.find(idmap_key); map != i.config.end() && i.type == InstanceType::container)
     VIRGA_CHECK(read_idmap(map->second, out));
-  keep_ours(i.config);
+  keep_ours(i.config.edit());
   return out;
 }
 

@@ -31,9 +31,10 @@ Result<Config> copied_config(const Instance& source, const Config& asked) {
   Config given = asked;
   std::erase_if(given, [&](const auto& e) {
     const auto own = source.config.find(e.first);
-    // Clients send this key as they got it.
+    // Clients send what the daemon keeps as they got it; of a guest that runs it may have changed since.
     return e.first.starts_with("image.") ||
-           (e.first == "volatile.base_image" && own != source.config.end() && own->second == e.second);
+           (e.first.starts_with("volatile.") && own != source.config.end() &&
+            (own->second == e.second || e.first.ends_with(".host_name") || e.first.starts_with("volatile.last_state.")));
   });
   VIRGA_CHECK(check_config(given, source.type, false));
   for (const auto& [key, value] : source.config)
@@ -86,6 +87,15 @@ Result<Instance> Instances::Impl::copied(const Instance& source, const CreateIns
   return out;
 }
 
+/// What a copy is like: the source, or what it was when the snapshot was taken.
+Result<Instances::Ptr> Instances::Impl::copy_model(const Instance& source, const CopySource& from) const {
+  if (from.snapshot.empty()) return std::make_shared<const Instance>(source);
+  VIRGA_TRY(const auto snapshot, snapshot_of(source, from.snapshot));
+  Instance out = snapshot->instance;
+  out.image = source.image;
+  return std::make_shared<const Instance>(std::move(out));
+}
+
 Result<storage::Driver*> Instances::Impl::storage_at(const std::string& pool, std::string field) const {
   if (!parts.pools.find(pool))
     return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", pool)).with_field(std::move(field)));
@@ -113,10 +123,12 @@ void Instances::Impl::add_copy_steps(Procedure& p, std::shared_ptr<const Copying
     VIRGA_CO_TRY(auto spec, volume_spec(target));
     std::optional<storage::IdShift> shift;
     if (target.type == InstanceType::container) shift = storage::IdShift{target.id_base, ids_per_guest};
-    if (!work->over) co_return co_await to->copies()->copy(std::move(spec), *from, volume_id(source), shift, work->control);
+    storage::CopySource like{
+        .driver = from, .id = volume_id(source), .snapshot = work->snapshot, .with_snapshots = work->with_snapshots};
+    if (!work->over) co_return co_await to->copies()->copy(std::move(spec), std::move(like), shift, work->control);
     end_file_sessions(target.uuid);
     VIRGA_CO_CHECK(co_await to->detach(volume_id(target)));
-    co_return co_await to->copies()->refresh(std::move(spec), *from, volume_id(source), shift, work->control);
+    co_return co_await to->copies()->refresh(std::move(spec), std::move(like), shift, work->control);
   };
   auto remove = [this, work]() -> Task<Result<>> {
     if (work->over) co_return Result<>{};  // what is there is whole, the old or the new
@@ -140,9 +152,11 @@ Procedure Instances::Impl::copy_procedure(std::string id, std::shared_ptr<const 
   p.steps.push_back({"metadata",
                      [this, work, templates]() -> Task<Result<>> {
                        *templates = {};
-                       VIRGA_CO_TRY(auto document, co_await parts.store.get(metadata_key(work->source->uuid)));
+                       const auto& source = *work->source;
+                       VIRGA_CO_TRY(auto document, co_await parts.store.get(metadata_key(source.uuid)));
                        if (document) templates->put(metadata_key(work->target->uuid), document->value);
-                       co_return Result<>{};
+                       if (!work->with_snapshots) co_return Result<>{};
+                       co_return co_await put_copied_snapshots(source, *work->target, *templates);
                      },
                      {}});
   add_copy_steps(p, work);
@@ -170,9 +184,18 @@ Procedure Instances::Impl::refresh_procedure(std::string id, std::shared_ptr<con
   p.id = std::move(id);
   p.arguments = {{"source", work->source->uuid}, {"target", work->target->uuid}, {"pause", work->pause}};
   p.on_recovery = OnRecovery::undo;
+  auto snapshots = std::make_shared<Transaction>();
+  p.steps.push_back({"metadata",
+                     [this, work, snapshots]() -> Task<Result<>> {
+                       *snapshots = {};
+                       if (!work->with_snapshots) co_return Result<>{};
+                       erase_snapshots(*work->target, *snapshots);
+                       co_return co_await put_copied_snapshots(*work->source, *work->target, *snapshots);
+                     },
+                     {}});
   add_copy_steps(p, work);
-  p.outcome = [target = work->target]() -> Result<Transaction> {
-    Transaction t;
+  p.outcome = [target = work->target, snapshots]() -> Result<Transaction> {
+    Transaction t = *snapshots;
     t.put(document_key(target->project, target->name), json::serialize(encode(*target)));
     return t;
   };
@@ -226,6 +249,7 @@ Task<Result<>> Instances::Impl::run_copy(Operation& operation, Procedure procedu
   watcher.spawn("progress of a copy", show_transfer(operation, work->target->name, work->control));
   auto done = co_await parts.journal.execute(std::move(procedure));
   watcher.cancel();
+  co_await shield();
   co_await watcher.join();
   co_return done;
 }
@@ -233,7 +257,8 @@ Task<Result<>> Instances::Impl::run_copy(Operation& operation, Procedure procedu
 Task<Result<>> Instances::Impl::copy(Operation& operation, CreateInstance request, Caller caller) {
   const auto& from = *request.copy;
   VIRGA_CO_TRY(auto source, get(from.project, from.name));
-  VIRGA_CO_TRY(auto instance, copied(*source, request));
+  VIRGA_CO_TRY(const auto model, copy_model(*source, from));
+  VIRGA_CO_TRY(auto instance, copied(*model, request));
   if (all.contains({instance.project, instance.name}))
     co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
   VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
@@ -248,7 +273,9 @@ Task<Result<>> Instances::Impl::copy(Operation& operation, CreateInstance reques
     auto work = std::make_shared<Copying>();
     work->source = source;
     work->target = std::make_shared<const Instance>(instance);
-    work->pause = live_status(*source) == InstanceStatus::running;
+    work->snapshot = from.snapshot;
+    work->with_snapshots = from.snapshot.empty() && !from.instance_only && !snapshots_of(source->uuid).empty();
+    work->pause = from.snapshot.empty() && live_status(*source) == InstanceStatus::running;
     work->control = std::make_shared<TransferControl>();
     auto procedure = copy_procedure(operation.id(), work);
     procedure.intent.expect(Projects::key(project->name), project->revision);
@@ -282,6 +309,7 @@ Task<Result<>> Instances::Impl::refresh(Operation& operation, CreateInstance req
   work->source = source;
   work->target = std::make_shared<const Instance>(changed);
   work->over = true;
+  work->with_snapshots = !from.instance_only;
   work->pause = live_status(*source) == InstanceStatus::running;
   work->control = std::make_shared<TransferControl>();
   auto done = co_await run_copy(operation, refresh_procedure(operation.id(), work), work);
@@ -305,6 +333,11 @@ Result<OperationPtr> Instances::copy(const Caller& caller, CreateInstance reques
   const bool over = target != nullptr && from.refresh;
   if (over) {
     if (target == *source) return invalid("source.source", "an instance cannot be refreshed from itself");
+    if (!from.snapshot.empty()) return invalid("source.source", "an instance cannot be refreshed from a snapshot");
+    if (from.instance_only && !self->snapshots_of(target->uuid).empty())
+      return fail(Error(ErrorKind::unsupported, fmt::format("instance '{}' has snapshots, which would be lost", target->name))
+                      .with_field("source.instance_only")
+                      .with_hint("refresh it with the snapshots of its source, or delete its own first"));
     if (target->type != (*source)->type)
       return invalid("source.source", fmt::format("instance '{}' is a {}, '{}' a {}", target->name, to_string(target->type),
                                                   (*source)->name, to_string((*source)->type)));
@@ -315,7 +348,8 @@ Result<OperationPtr> Instances::copy(const Caller& caller, CreateInstance reques
   } else {
     if (target) return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", request.name)).with_field("name"));
     // Once here, so that a wrong field is the answer to the request; once more with the names held.
-    VIRGA_TRY(auto trial, self->copied(**source, request));
+    VIRGA_TRY(const auto model, self->copy_model(**source, from));
+    VIRGA_TRY(auto trial, self->copied(*model, request));
     VIRGA_CHECK(self->parts.projects.policy().check(trial));
   }
   const auto source_url = instance_url(from.project, from.name);

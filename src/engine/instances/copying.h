@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "base/transfer.h"
 #include "model/instance.h"
@@ -10,8 +11,10 @@ namespace virga::engine {
 
 struct Copying {
   std::shared_ptr<const Instance> source, target;
-  bool over = false;   ///< a refresh of a target that is there
-  bool pause = false;  ///< the source runs
+  std::string snapshot = {};    ///< of the source; empty: as it is now
+  bool with_snapshots = false;  ///< those of the source are copied, too
+  bool over = false;            ///< a refresh of a target that is there
+  bool pause = false;           ///< the source runs
   std::shared_ptr<TransferControl> control;
 };
 

@@ -91,6 +91,7 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
 
 Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance request) {
   auto* self = impl_.get();
+  if (request.migration) co_return receive(caller, std::move(request));
   if (request.copy) co_return copy(caller, std::move(request));
   VIRGA_CO_TRY(auto project, self->parts.projects.get(request.project));
   Instance instance;

@@ -59,6 +59,7 @@ struct Packing;
 struct Copying;
 struct BackingUp;
 struct Importing;
+struct MigrationChannels;
 struct FetchImage;
 struct InstanceMetadata;
 
@@ -144,6 +145,7 @@ struct Instances::Impl {
   Journal::Builder recovering(std::function<Procedure(std::string, Ptr, const json::object&)> make);
 
   // --- copies (copy.cc)
+  Result<Ptr> copy_model(const Instance& source, const CopySource& from) const;
   Result<Instance> copied(const Instance& source, const CreateInstance& request) const;
   void add_copy_steps(Procedure& p, std::shared_ptr<const Copying> work);
   Procedure copy_procedure(std::string id, std::shared_ptr<const Copying> work);
@@ -186,6 +188,8 @@ struct Instances::Impl {
   Task<Result<>> hold_guest(Ptr instance);
   Task<Result<>> release_guest(Ptr instance);
   void erase_snapshots(const Instance& instance, Transaction& t) const;
+  /// The documents of one instance's snapshots as another's, whose volume has them by then.
+  Task<Result<>> put_copied_snapshots(const Instance& from, const Instance& to, Transaction& t);
   void snapshot_lifecycle(const std::string& action, const Instance& instance, const std::string& snapshot, const Caller& caller,
                           json::object context = {});
   Task<> tend_for_ever();
@@ -197,6 +201,7 @@ struct Instances::Impl {
   std::set<std::string> backups_asked;                           // names that were made up, of backups being made
   Notification prune_soon{executor};
   std::string backup_directory(const std::string& uuid) const;
+  Result<> check_without_snapshots(const Instance& instance, bool instance_only) const;
   const Backup* find_backup(const Instance& instance, const std::string& name) const;
   Procedure backup_procedure(std::string id, std::shared_ptr<BackingUp> work);
   Procedure backup_rename_procedure(std::string id, Ptr instance, Backup before, std::string name);
@@ -212,8 +217,18 @@ struct Instances::Impl {
   void register_backups();
   Procedure import_procedure(std::string id, std::shared_ptr<Importing> work);
   Result<Instance> imported(const ImportBackup& request, Instance instance, const std::string& pool) const;
-  Task<Result<>> import_backup(Operation& operation, ImportBackup request, Caller caller);
+  /// `wanted`: what the instance is to be instead of what the backup says.
+  Task<Result<>> import_backup(Operation& operation, ImportBackup request, Caller caller, const CreateInstance* wanted = nullptr);
   void register_imports();
+
+  // --- copies between servers (migration.cc)
+  Task<Result<MigrationChannels>> connect_channels(Operation& operation, std::optional<MigrationPeer> peer);
+  Task<Result<>> send_file(Operation& operation, MigrationChannels& channels, std::string path);
+  Task<Result<>> send_instance(Operation& operation, Ptr instance, MigrateInstance request, Caller caller);
+  Task<Result<>> receive_file(Operation& operation, MigrationChannels& channels, std::string path);
+  Task<Result<>> receive_instance(Operation& operation, CreateInstance request, Caller caller);
+  void open_channels(OperationSpec& spec) const;
+  Instance requested(const CreateInstance& request) const;
 
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);

@@ -1,5 +1,6 @@
-// Instances made of backups. One document is made of what the backup says, checked as if a client had sent it, and only that is used.
-// The root becomes an image of its own in the pool, out of lists, which goes with its last user; the instance is a clone of it.
+// Instances made of backups. One document is made of what the backup says, checked as if a client had sent it, and only that is
+// used. The root becomes an image of its own in the pool, out of lists, which goes with its last user; the instance is a clone of
+// it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -59,7 +60,7 @@ Result<Instance> Instances::Impl::imported(const ImportBackup& request, Instance
   Config given = instance.config;
   std::erase_if(given, [](const auto& e) { return e.first.starts_with("image.") || e.first.starts_with("volatile."); });
   VIRGA_CHECK(check_config(given, instance.type, false));
-  drop_taken(instance.config, all);
+  drop_taken(instance.config.edit(), all);
   instance.config["volatile.uuid"] = instance.uuid;
   instance.config["volatile.last_state.power"] = "STOPPED";
   VIRGA_TRY(const auto profiles, profiles_of(instance));
@@ -74,8 +75,9 @@ Result<Instance> Instances::Impl::imported(const ImportBackup& request, Instance
   }
   VIRGA_CHECK(check(instance));
   if (!parts.pools.find(wanted))
-    return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", wanted)).with_field("pool").with_hint(
-        "name one that is here: --storage"));
+    return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", wanted))
+                    .with_field("pool")
+                    .with_hint("name one that is here: --storage"));
   instance.pool = wanted;
   instance.image = "import-" + instance.uuid;
   VIRGA_CHECK(volume_spec(instance));
@@ -108,8 +110,7 @@ Procedure Instances::Impl::import_procedure(std::string id, std::shared_ptr<Impo
     if (container != (instance->type == InstanceType::container))
       co_return fail(ErrorKind::invalid, "the backup is of another type than it says");
     work->metadata = std::move(inspection.metadata);
-    co_return co_await images->publish(instance->image,
-                                       container ? storage::ContentType::filesystem : storage::ContentType::block);
+    co_return co_await images->publish(instance->image, container ? storage::ContentType::filesystem : storage::ContentType::block);
   };
   auto discard = [this, instance]() -> Task<Result<>> {
     VIRGA_CO_TRY(auto* storage, storage_of(*instance));
@@ -154,12 +155,19 @@ Procedure Instances::Impl::import_procedure(std::string id, std::shared_ptr<Impo
   return p;
 }
 
-Task<Result<>> Instances::Impl::import_backup(Operation& operation, ImportBackup request, Caller caller) {
+Task<Result<>> Instances::Impl::import_backup(Operation& operation, ImportBackup request, Caller caller,
+                                              const CreateInstance* wanted) {
   image::Limits limits;
   limits.max_unpacked = most_virtual;
   limits.timeout = longest;
   VIRGA_CO_TRY(auto inspection, co_await parts.images.reader().inspect_backup(request.file, limits));
   VIRGA_CO_TRY(auto read, read_backup(inspection));
+  if (wanted != nullptr) {
+    if (wanted->type != read.instance.type)
+      co_return fail(ErrorKind::invalid,
+                     fmt::format("what was sent is a {}, not a {}", to_string(read.instance.type), to_string(wanted->type)));
+    read.instance = requested(*wanted);
+  }
   VIRGA_CO_TRY(auto instance, imported(request, std::move(read.instance), read.pool));
   const auto target = instance_url(instance.project, instance.name);
   auto claim = parts.operations.claim(target, operation);

@@ -1,9 +1,9 @@
 // Instances: everything virga does with guests. The API calls it; it validates, claims the instance, starts an operation, and
 // drives the drivers through journalled procedures. Event loop only. Reads come from memory.
 //
-// One file a verb: create.cc copy.cc backup.cc import.cc snapshots.cc restore.cc schedule.cc start.cc stop.cc move.cc remove.cc
-// update.cc exec.cc files.cc; load.cc is what happens when the daemon starts; spec.cc turns an instance into what drivers take
-// (pure).
+// One file a verb: create.cc copy.cc backup.cc import.cc migration.cc snapshots.cc restore.cc schedule.cc start.cc stop.cc move.cc
+// remove.cc update.cc exec.cc files.cc; load.cc is what happens when the daemon starts; spec.cc turns an instance into what drivers
+// take (pure).
 #pragma once
 
 #include <map>
@@ -18,6 +18,7 @@
 #include "drivers/compute/driver.h"
 #include "engine/caller.h"
 #include "engine/images/server.h"
+#include "engine/instances/migration.h"
 #include "model/instance.h"
 #include "model/snapshot.h"
 
@@ -25,6 +26,9 @@ namespace virga {
 class Store;
 struct Transaction;
 }  // namespace virga
+namespace virga::remote {
+class Driver;
+}  // namespace virga::remote
 
 namespace virga::engine {
 
@@ -48,6 +52,8 @@ using OperationPtr = std::shared_ptr<Operation>;
 struct CopySource {
   std::string project;
   std::string name;
+  std::string snapshot = {};         ///< of it; empty: as it is now
+  bool instance_only = false;        ///< without its snapshots
   std::optional<InstanceType> type;  ///< where the client says so: it must be the source's
   bool refresh = false;              ///< over an instance that is there, if it is
 };
@@ -62,10 +68,11 @@ struct CreateInstance {
   std::optional<std::vector<std::string>> profiles;  ///< absent: those of the image, or "default"
   Config config;
   Devices devices;
-  std::string image_alias;                       ///< one of the two is given
-  std::string image_fingerprint;                 ///< or a unique prefix
-  std::optional<ImageSource> image_server = {};  ///< instead of both: an image that is fetched where it is not here
-  std::optional<CopySource> copy = {};           ///< instead of an image: what is absent above is the source's
+  std::string image_alias;                        ///< one of the two is given
+  std::string image_fingerprint;                  ///< or a unique prefix
+  std::optional<ImageSource> image_server = {};   ///< instead of both: an image that is fetched where it is not here
+  std::optional<MigrationSource> migration = {};  ///< instead of an image: another server sends its root
+  std::optional<CopySource> copy = {};            ///< instead of an image: what is absent above is the source's
   bool start = false;
 };
 
@@ -149,7 +156,8 @@ class Instances {
     compute::Driver& vms;
     const Clock& clock;
     std::string state_dir;
-    std::string boot_id;  ///< of the running kernel: a new one means that the host was restarted
+    std::string boot_id;                ///< of the running kernel: a new one means that the host was restarted
+    remote::Driver* remotes = nullptr;  ///< other servers; null: they cannot be reached
   };
 
   explicit Instances(Parts parts, Executor executor);
@@ -193,6 +201,10 @@ class Instances {
   Task<Result<OperationPtr>> create(Caller caller, CreateInstance request);
   /// create() of a request with a source to copy.
   Result<OperationPtr> copy(const Caller& caller, CreateInstance request);
+  /// create() of a request that another server sends the root for.
+  Result<OperationPtr> receive(const Caller& caller, CreateInstance request);
+  /// Sends a copy to another server, see engine/instances/migration.h. The source may run. Errors: not_found, invalid.
+  Result<OperationPtr> migrate(const Caller& caller, const std::string& project, const std::string& name, MigrateInstance request);
   Result<OperationPtr> change_state(const Caller& caller, const std::string& project, const std::string& name, StateChange change);
   /// Renames a stopped instance, or moves it to another project. Errors: not_found, invalid, exists, denied (the project's policy).
   Result<OperationPtr> move(const Caller& caller, const std::string& project, const std::string& name, MoveInstance request);
@@ -233,7 +245,8 @@ class Instances {
   Result<Backup> backup(const std::string& project, const std::string& name, const std::string& backup) const;
   /// The path of its tarball.
   Result<std::string> backup_file(const std::string& project, const std::string& name, const std::string& backup) const;
-  Result<OperationPtr> create_backup(const Caller& caller, const std::string& project, const std::string& name, CreateBackup request);
+  Result<OperationPtr> create_backup(const Caller& caller, const std::string& project, const std::string& name,
+                                     CreateBackup request);
   Result<OperationPtr> rename_backup(const Caller& caller, const std::string& project, const std::string& name,
                                      const std::string& backup, const std::string& new_name);
   Result<OperationPtr> remove_backup(const Caller& caller, const std::string& project, const std::string& name,

@@ -84,6 +84,22 @@ void Instances::Impl::erase_snapshots(const Instance& instance, Transaction& t) 
   }
 }
 
+Task<Result<>> Instances::Impl::put_copied_snapshots(const Instance& from, const Instance& to, Transaction& t) {
+  for (const auto& s : snapshots_of(from.uuid)) {
+    InstanceSnapshot copy = *s;
+    auto& i = copy.instance;
+    i.project = to.project;
+    i.name = to.name;
+    i.uuid = to.uuid;
+    i.pool = to.pool;
+    i.id_base = to.id_base;
+    t.put(key_of(to.uuid, copy.name), json::serialize(encode(copy)));
+    VIRGA_CO_TRY(auto metadata, co_await parts.store.get(metadata_of(from.uuid, copy.name)));
+    if (metadata) t.put(metadata_of(to.uuid, copy.name), metadata->value);
+  }
+  co_return Result<>{};
+}
+
 void Instances::Impl::snapshot_lifecycle(const std::string& action, const Instance& instance, const std::string& snapshot,
                                          const Caller& caller, json::object context) {
   parts.events.lifecycle(action, instance.project, snapshot_url(instance.project, instance.name, snapshot), caller,

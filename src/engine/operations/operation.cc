@@ -91,7 +91,7 @@ json::object Operation::to_json_for_creator() const {
   for (const auto& field : state_->spec.secret_metadata) metadata[field.key()] = field.value();
   json::object fds;
   for (const auto& [name, slot] : state_->channels)
-    if (!slot.secret.empty()) fds[name] = slot.secret;
+    if (!slot.secret.empty()) (state_->spec.bearer ? metadata : fds)[name] = slot.secret;
   if (!fds.empty()) metadata["fds"] = std::move(fds);
   if (!metadata.empty()) out["metadata"] = std::move(metadata);
   return out;

@@ -342,7 +342,7 @@ ChannelSlot* slot_of(std::map<std::string, ChannelSlot, std::less<>>& channels, 
 
 bool Operations::may_connect(std::string_view id, std::string_view secret, const Caller& caller) const {
   auto op = find(id);
-  return op && !op->done() && !op->cancel_requested() && op->spec().caller.same_identity(caller) &&
+  return op && !op->done() && !op->cancel_requested() && (op->spec().bearer || op->spec().caller.same_identity(caller)) &&
          slot_of(op->state_->channels, secret) != nullptr;
 }
 

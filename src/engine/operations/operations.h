@@ -39,6 +39,7 @@ struct OperationSpec {
   Caller caller;
   json::object metadata;              ///< shown from the start
   std::vector<std::string> channels;  ///< websocket class: a secret is made for each before start() returns ("0", "1", "control")
+  bool bearer = false;                ///< whoever knows a secret may connect: another server. They are shown as metadata themselves
   bool many_connections = false;      ///< a secret works again and again while the operation runs, a connection each (SPICE)
   json::object secret_metadata;       ///< shown to the creator only, in the answer to the request (join tokens)
 };

@@ -1,5 +1,4 @@
 // export and import: an instance as a tarball.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,13 +6,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
 
 #include "apps/virga/instances/instances.h"
 #include "apps/virga/new_file.h"
 #include "apps/virga/text.h"
 #include "apps/virga/values.h"
 #include "base/units.h"
-#include "io/fd.h"
 
 namespace virga::cli {
 namespace {
@@ -69,7 +70,8 @@ Result<> export_instance(App& app, const Args& args) {
   Target target{.name = args.word(1), .file = {}};
   if (target.name != "-") {
     const auto beside = (target.name.empty() ? name : target.name) + ".part";
-    VIRGA_TRY(target.file, NewFile::create(beside));
+    VIRGA_TRY(auto file, NewFile::create(beside));
+    target.file.emplace(std::move(file));
   }
   json::object body{{"name", ""},
                     {"expires_at", format_time(std::chrono::system_clock::now() + std::chrono::hours(24))},
@@ -101,10 +103,11 @@ Result<> import_instance(App& app, const Args& args) {
   }
   if (words.empty()) return fail(ErrorKind::invalid, "You must specify a backup file");
   if (words.size() > 2) return fail(ErrorKind::invalid, "Invalid number of arguments");
-  io::UniqueFd file(words[0] == "-" ? ::dup(0) : ::open(words[0].c_str(), O_RDONLY | O_CLOEXEC));
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
+      words[0] == "-" ? ::fdopen(::dup(0), "rb") : std::fopen(words[0].c_str(), "rbe"), std::fclose);
   if (!file) return fail_errno(errno, fmt::format("open '{}'", words[0]));
   struct ::stat st{};
-  if (::fstat(file.get(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", words[0]));
+  if (::fstat(::fileno(file.get()), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", words[0]));
   if (S_ISDIR(st.st_mode)) return fail(ErrorKind::invalid, fmt::format("'{}' is a directory", words[0]));
 
   VIRGA_TRY(auto* api, app.api());
@@ -116,15 +119,12 @@ Result<> import_instance(App& app, const Args& args) {
   if (auto pool = args.text("storage"); !pool.empty()) upload.headers.emplace_back("X-Incus-pool", pool);
   if (S_ISREG(st.st_mode)) upload.length = static_cast<std::uint64_t>(st.st_size);
   std::uint64_t sent = 0;
-  upload.read = [&](std::span<char> into) -> Result<std::size_t> {
-    for (;;) {
-      const auto n = ::read(file.get(), into.data(), into.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail_errno(errno, fmt::format("read '{}'", words[0]));
-      sent += static_cast<std::uint64_t>(n);
-      if (st.st_size > 0) progress.show(fmt::format("{}%", std::min<std::uint64_t>(100, sent * 100 / static_cast<std::uint64_t>(st.st_size))));
-      return static_cast<std::size_t>(n);
-    }
+  upload.read = [&, length = upload.length](std::span<char> into) -> Result<std::size_t> {
+    const auto n = std::fread(into.data(), 1, into.size(), file.get());
+    if (n == 0 && std::ferror(file.get()) != 0) return fail_errno(errno, fmt::format("read '{}'", words[0]));
+    sent += n;
+    if (length && *length > 0) progress.show(fmt::format("{}%", std::min<std::uint64_t>(100, sent * 100 / *length)));
+    return n;
   };
   VIRGA_TRY(const auto answer, api->await(api->client().upload(std::move(upload))));
   progress.clear();
@@ -137,8 +137,9 @@ Result<> import_instance(App& app, const Args& args) {
 Command export_command() {
   return {.use = "export [<remote>:]<instance> [<target>]",
           .summary = "Export instance backups",
-          .description = "Makes a backup of an instance and downloads it as a tarball, which any server of this kind can import. A "
-                         "target of - is standard output.",
+          .description =
+              "Makes a backup of an instance and downloads it as a tarball, which any server of this kind can import. A "
+              "target of - is standard output.",
           .examples = "virga export web web.tar.gz\n\nvirga export web - --compression zstd | ssh other 'cat > web.tar.zst'",
           .flags = {{"compression", 0, Flag::text, "Compression algorithm to use (none for uncompressed)"},
                     {"instance-only", 0, Flag::boolean, "Whether or not to only backup the instance (without snapshots)"},

@@ -6,9 +6,27 @@ namespace virga::cli {
 
 std::vector<Command> instance_commands() {
   std::vector<Command> out;
-  for (auto make : {create_command, launch_command, list_command, top_command, info_command, exec_command, shell_command,
-                    console_command, screenshot_command, start_command, stop_command, restart_command, pause_command,
-                    resume_command, publish_command, copy_command, export_command, import_command, move_instance_command, rename_instance_command, delete_instances_command})
+  for (auto make : {create_command,
+                    launch_command,
+                    list_command,
+                    top_command,
+                    info_command,
+                    exec_command,
+                    shell_command,
+                    console_command,
+                    screenshot_command,
+                    start_command,
+                    stop_command,
+                    restart_command,
+                    pause_command,
+                    resume_command,
+                    publish_command,
+                    copy_command,
+                    export_command,
+                    import_command,
+                    move_instance_command,
+                    rename_instance_command,
+                    delete_instances_command})
     out.push_back(make());
   return out;
 }

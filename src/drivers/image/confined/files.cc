@@ -111,6 +111,41 @@ class DirectoryFiles final : public Files {
     co_return co_await blocking_.run([path] { return remove_file(path); });
   }
 
+  Task<Result<>> append(std::string path, std::string bytes) override {
+    if (!path.starts_with(fmt::format("{}/{}", directory_, upload_prefix)))
+      co_return fail(ErrorKind::internal, "not the path of an upload");
+    co_return co_await blocking_.run([path, text = std::move(bytes)]() -> Result<> {
+      VIRGA_TRY(auto fd, io::open_path(path, O_WRONLY | O_CREAT | O_APPEND));
+      for (std::string_view rest = text; !rest.empty();) {
+        const auto n = ::write(fd.get(), rest.data(), rest.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(errno, "write an upload");
+        rest.remove_prefix(static_cast<std::size_t>(n));
+      }
+      return {};
+    });
+  }
+
+  Task<Result<Bytes>> size_of(std::string path) override {
+    co_return co_await blocking_.run([path]() -> Result<Bytes> {
+      VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY));
+      struct ::stat st{};
+      if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat '{}'", path));
+      return static_cast<Bytes>(st.st_size);
+    });
+  }
+
+  Task<Result<std::string>> read(std::string path, Bytes offset, std::size_t most) override {
+    co_return co_await blocking_.run([path, offset, most]() -> Result<std::string> {
+      VIRGA_TRY(auto fd, io::open_path(path, O_RDONLY));
+      std::string out(most, '\0');
+      const auto n = ::pread(fd.get(), out.data(), out.size(), static_cast<off_t>(offset));
+      if (n < 0) return fail_errno(errno, fmt::format("read '{}'", path));
+      out.resize(static_cast<std::size_t>(n));
+      return out;
+    });
+  }
+
   Task<Result<>> sweep(std::set<std::string> known) override {
     co_return co_await for_each([known = std::move(known)](const std::string& name) {
       if (name.starts_with(upload_prefix)) return false;

@@ -123,8 +123,12 @@ class ConfinedPacker final : public Packer {
     VIRGA_CO_TRY(auto disk, io::open_path(request.disk, O_RDONLY));
     VIRGA_CO_TRY(auto flat, io::open_path(request.scratch, O_RDWR | O_CREAT | O_EXCL));
     io::ProcessSpec spec;
-    spec.argv = {worker_, request.backing.empty() ? "convert-disk" : "flatten-disk", std::to_string(request.limits.max_unpacked),
-                 seconds_of(request.limits), "qcow2", request.backup ? "raw" : "qcow2"};
+    spec.argv = {worker_,
+                 request.backing.empty() ? "convert-disk" : "flatten-disk",
+                 std::to_string(request.limits.max_unpacked),
+                 seconds_of(request.limits),
+                 "qcow2",
+                 request.backup ? "raw" : "qcow2"};
     spec.fds = {{disk.get(), 3}, {flat.get(), 4}};
     if (!request.backing.empty()) spec.argv.push_back(std::to_string(request.backing.size()));
     std::vector<UniqueFd> backing;

@@ -17,7 +17,7 @@ constexpr std::size_t max_answer = 4u << 20;  ///< bytes
 
 struct Answer {
   Inspection inspection;
-  bool convert_disk = false;  ///< unpack: the disk is there as it came and wants converting
+  bool convert_disk = false;                 ///< unpack: the disk is there as it came and wants converting
   std::optional<BackupContent> backup = {};  ///< of a backup, to be packed or as it was found
 };
 

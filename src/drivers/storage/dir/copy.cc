@@ -1,6 +1,8 @@
 // Volumes made like others. A container's changes are copied, shifted into the new range, over the same image. Of a disk only the
 // layer that is written to is copied: those below it never change, and are linked where the file system is the same. As everything
 // here they are made beside and renamed into place.
+#include "io/copy.h"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -15,7 +17,6 @@
 #include "drivers/storage/dir/layers.h"
 #include "drivers/storage/dir/layout.h"
 #include "drivers/storage/dir/qcow2.h"
-#include "io/copy.h"
 #include "io/file.h"
 #include "io/mount.h"
 
@@ -67,9 +68,10 @@ Result<> copy_disk(const Work& work, const VolumeSpec& spec) {
   if (spec.size) {
     VIRGA_TRY(const auto size, qcow2_size(work.from + "/" + layers.active.front()));
     if (size != (*spec.size + 511) / 512 * 512)
-      return fail(Error(ErrorKind::unsupported, fmt::format("the size of a copied disk cannot change yet: it has {}, asked for are {}",
-                                                            format_bytes(size), format_bytes(*spec.size)))
-                      .with_field("size"));
+      return fail(
+          Error(ErrorKind::unsupported, fmt::format("the size of a copied disk cannot change yet: it has {}, asked for are {}",
+                                                    format_bytes(size), format_bytes(*spec.size)))
+              .with_field("size"));
   }
   std::set<std::string> kept(layers.active.begin(), layers.active.end());
   for (const auto& [name, chain] : layers.snapshots) kept.insert(chain.begin(), chain.end());
@@ -128,7 +130,8 @@ Result<> copy_container(const Work& work) {
   for (const auto& name : names) {
     if (name.starts_with('.')) continue;
     VIRGA_CHECK(io::make_directory(snapshot_at(work.to, name), 0100));
-    const auto earlier = work.earlier.empty() || !is_directory(snapshot_at(work.earlier, name)) ? "" : snapshot_at(work.earlier, name);
+    const auto earlier =
+        work.earlier.empty() || !is_directory(snapshot_at(work.earlier, name)) ? "" : snapshot_at(work.earlier, name);
     VIRGA_CHECK(copy_changes(work, snapshot_at(work.from, name), snapshot_at(work.to, name), earlier));
   }
   return io::sync_directory(work.to + "/snapshots");
@@ -172,6 +175,7 @@ Result<> copy_volume(const Layout& layout, const VolumeSpec& spec, const Layout&
                   .shift = shift,
                   .control = control};
   auto made = copy_content(work, spec);
+  if (made && control.stop) made = fail(ErrorKind::cancelled, "cancelled");
   if (made && ::renameat2(AT_FDCWD, beside.c_str(), AT_FDCWD, path.c_str(), over ? RENAME_EXCHANGE : RENAME_NOREPLACE) != 0)
     made = fail_errno(errno, fmt::format("rename to '{}'", path));
   if (!made || over) (void)io::remove_tree(beside);

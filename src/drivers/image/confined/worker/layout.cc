@@ -123,7 +123,8 @@ class ImageParts {
   /// "backup/container/NAME" and "backup/virtual-machine/NAME" are what is NAME at the top of an image.
   Result<> backup_entry(Archive& archive, Node node) {
     if (node.path.empty()) return {};
-    if (node.path != "backup" && !node.path.starts_with("backup/")) return refuse(node.path, "a backup holds nothing but 'backup/'");
+    if (node.path != "backup" && !node.path.starts_with("backup/"))
+      return refuse(node.path, "a backup holds nothing but 'backup/'");
     const bool is_root = node.path == "backup";
     const auto rest = is_root ? std::string() : node.path.substr(7);
     if (is_root || rest == "container" || rest == "virtual-machine") {
@@ -136,14 +137,17 @@ class ImageParts {
     for (const std::string kind : {"container/", "virtual-machine/"})
       if (rest.starts_with(kind)) return instance_entry(archive, std::move(node), "backup/" + kind);
     if (rest.find("snapshots") != std::string::npos)
-      return fail(ErrorKind::unsupported, "the backup holds snapshots, which cannot be imported yet: export it with --instance-only");
+      return fail(ErrorKind::unsupported,
+                  "the backup holds snapshots, which cannot be imported yet: export it with --instance-only");
     if (rest.ends_with(".bin"))
-      return fail(ErrorKind::unsupported, "the backup is in the form of another storage driver: export it without --optimized-storage");
+      return fail(ErrorKind::unsupported,
+                  "the backup is in the form of another storage driver: export it without --optimized-storage");
     return refuse(node.path, "a backup has no such entry");
   }
 
   Result<> instance_entry(Archive& archive, Node node, const std::string& place) {
-    if (!place_.empty() && place_ != place) return fail(ErrorKind::invalid, "the backup is of a container and of a virtual machine");
+    if (!place_.empty() && place_ != place)
+      return fail(ErrorKind::invalid, "the backup is of a container and of a virtual machine");
     place_ = place;
     node.path.erase(0, place.size());
     if (node.path == "backup.yaml") return document(archive, node, "backup.yaml", answer_.backup->documents.instance);
@@ -192,7 +196,8 @@ class ImageParts {
     for (const char* name : {"index.yaml", "backup.yaml"})
       if (!tops_.contains(name)) return fail(ErrorKind::invalid, fmt::format("the backup has no {}", name));
     const bool vm = place_ == "backup/virtual-machine/";
-    if (vm != disk_) return fail(ErrorKind::invalid, vm ? "the backup has no virtual-machine.img" : "the backup has a disk too many");
+    if (vm != disk_)
+      return fail(ErrorKind::invalid, vm ? "the backup has no virtual-machine.img" : "the backup has a disk too many");
     if (answer_.inspection.metadata.architecture.empty()) no_metadata();
     return {};
   }

@@ -16,7 +16,7 @@ struct Job {
   RootFormat rootfs_format = RootFormat::none;
   int into_fd = -1;  ///< an empty directory; -1: inspect only
   Limits limits;
-  bool backup = false;                       ///< metadata_fd is an instance's backup
+  bool backup = false;                      ///< metadata_fd is an instance's backup
   std::uint32_t id_base = 0, id_count = 0;  ///< of a backup: what is packed as id_base + n is unpacked as n
 };
 

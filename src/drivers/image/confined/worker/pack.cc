@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "drivers/image/confined/protocol.h"
 #include "drivers/image/confined/worker/entry_name.h"
 #include "drivers/image/confined/worker/metadata.h"
@@ -204,6 +205,24 @@ json::object templates_json(const Metadata& m) {
 }
 
 constexpr std::size_t most_templates = 80u << 20;
+/// created_at: "2026-...Z" without the quotes: readers that are strict about types want a time there, and JSON has none.
+std::string document_yaml(const json::object& document) {
+  constexpr std::string_view before = "_at: \"", after = "Z\"\n";
+  std::string text = yaml::encode(document);
+  for (std::size_t at = 0; (at = text.find(before, at)) != std::string::npos;) {
+    const auto first = at + before.size() - 1;
+    const auto end = text.find('\n', at);
+    const auto key = text.rfind('\n', at) + 1;
+    const auto name = std::string_view(text).substr(text.find_first_not_of(' ', key), at - text.find_first_not_of(' ', key));
+    at = first + 1;
+    if ((name != "created" && name != "last_used") || end == std::string::npos || text.compare(end - 2, after.size(), after) != 0)
+      continue;
+    if (!parse_time(std::string_view(text).substr(first + 1, end - first - 2))) continue;
+    text.erase(end - 1, 1);
+    text.erase(first, 1);
+  }
+  return text;
+}
 
 class Pack {
  public:
@@ -274,9 +293,9 @@ class Pack {
     const std::string place = container ? "backup/container" : "backup/virtual-machine";
     const auto now = metadata_.creation_date;
     VIRGA_CHECK(folder("backup"));
-    VIRGA_CHECK(tarball_.text("backup/index.yaml", yaml::encode(content.documents.index), now));
+    VIRGA_CHECK(tarball_.text("backup/index.yaml", document_yaml(content.documents.index), now));
     VIRGA_CHECK(folder(place, 0100));
-    VIRGA_CHECK(tarball_.text(place + "/backup.yaml", yaml::encode(content.documents.instance), now));
+    VIRGA_CHECK(tarball_.text(place + "/backup.yaml", document_yaml(content.documents.instance), now));
     VIRGA_CHECK(tarball_.text(place + "/metadata.yaml", yaml_of(metadata_), now));
     if (!content.templates.empty()) VIRGA_CHECK(folder(place + "/templates"));
     for (const auto& [name, text] : content.templates) VIRGA_CHECK(tarball_.text(place + "/templates/" + name, text, now));

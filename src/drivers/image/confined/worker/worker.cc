@@ -188,8 +188,8 @@ int worker_main(int argc, char** argv) {
       return become(sandbox, {"/usr/bin/qemu-img", "convert", "-O", to, "-t", "writeback", disk.c_str(), "/proc/self/fd/4"});
     }
     // "writeback": flushed before it ends.
-    return become(sandbox, {"/usr/bin/qemu-img", "convert", "-f", from, "-O", to, "-t", "writeback", "/proc/self/fd/3",
-                            "/proc/self/fd/4"});
+    return become(sandbox,
+                  {"/usr/bin/qemu-img", "convert", "-f", from, "-O", to, "-t", "writeback", "/proc/self/fd/3", "/proc/self/fd/4"});
   }
   if (args[0] == "merge-layers") {
     auto below = number(args, 1, max_layers);
