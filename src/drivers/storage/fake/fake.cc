@@ -132,6 +132,7 @@ Task<Result<>> FakeDriver::rename(VolumeId from, VolumeId to) {
 
 Task<Result<std::vector<VolumeInfo>>> FakeDriver::list() {
   std::vector<VolumeInfo> out;
+  out.reserve(volumes_.size() + images_.size());
   for (const auto& [id, volume] : volumes_) out.push_back({.id = id, .content = volume.content});
   for (const auto& [fingerprint, image] : images_)
     if (!image.deleted)
