@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 
 #include "drivers/storage/dir/dir.h"
 #include "drivers/storage/dir/qcow2.h"
@@ -834,6 +835,34 @@ TEST_P(DiskSnapshots, ALayerThatQemuHasOpenIsNotMerged) {
   ASSERT_TRUE(merge && *merge);
   EXPECT_KIND(busy, wait(ops->merge(id, **merge)));
   EXPECT_EQ(layers_in("db"), 2);
+}
+
+/// Keeps a thread of the pool until `end`; says whether it waited in vain.
+Task<> keep_thread(BlockingPool& pool, std::shared_future<void> end, int& in_vain) {
+  const auto ended = co_await pool.run([end] { return end.wait_for(std::chrono::seconds(20)) == std::future_status::ready; });
+  if (!ended) ++in_vain;
+}
+Task<> work_on_trees(Driver& driver, std::promise<void>& end) {
+  EXPECT_OK(co_await driver.usage(container("web")));
+  EXPECT_OK(co_await driver.remove(container("web")));
+  EXPECT_OK(co_await driver.images()->stage("f01"));
+  EXPECT_OK(co_await driver.images()->discard_stage("f01"));
+  EXPECT_OK(co_await driver.remove(image("f00")));
+  end.set_value();
+}
+
+TEST_P(DirTest, WorkOnTreesTakesNoThreadThatMountsWaitFor) {
+  publish("f00", ContentType::filesystem);
+  EXPECT_OK(wait(driver->create(tree(container("web")))));
+  std::promise<void> end;
+  int in_vain = 0;
+  boost::asio::io_context loop;
+  TaskGroup group(loop.get_executor());
+  const std::shared_future<void> ended = end.get_future();
+  for (int n = 0; n < 2; ++n) group.spawn("mount", keep_thread(*pool, ended, in_vain));
+  group.spawn("trees", work_on_trees(*driver, end));
+  loop.run();
+  EXPECT_EQ(in_vain, 0);
 }
 
 TEST_P(DirTest, AttachmentsSurviveTheDriver) {

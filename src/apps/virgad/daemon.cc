@@ -49,12 +49,14 @@ namespace virga::virgad {
 
 /// In the order in which they are made; destroyed the other way round. What has not been reached yet is null.
 struct Daemon::Parts {
-  Parts(Options o, Executor ex) : options(std::move(o)), executor(std::move(ex)), blocking("blocking", 4) {}
+  Parts(Options o, Executor ex)
+      : options(std::move(o)), executor(std::move(ex)), blocking("blocking", 4), image_files("image-files", 2) {}
 
   Options options;
   Executor executor;
   SystemClock clock;
-  BlockingPool blocking;
+  BlockingPool blocking;     ///< quick calls only: guests' starts and stops wait for them
+  BlockingPool image_files;  ///< hashing and writing of whole images, decoding of long lists
 
   std::unique_ptr<Store> store;
   std::unique_ptr<compute::Driver> containers, vms;
@@ -170,11 +172,11 @@ Task<Result<>> Daemon::Parts::make_drivers() {
     VIRGA_CO_TRY(network, network::BridgeDriver::create(executor, {.tag = tag}));
   }
   reader = image::make_confined_reader(libexec("virga-worker"));
-  packer = image::make_confined_packer(libexec("virga-worker"), blocking);
-  files = image::make_directory_files(options.state_dir + "/images", blocking);
+  packer = image::make_confined_packer(libexec("virga-worker"), image_files);
+  files = image::make_directory_files(options.state_dir + "/images", image_files);
   auto own_identity = [this] { return http::Identity{server->identity().certificate, server->identity().key}; };
   remotes = remote::make_https_driver(
-      {.files = blocking, .identity = own_identity, .proxies = [this] { return proxies_of(*server->config()); }});
+      {.files = image_files, .identity = own_identity, .proxies = [this] { return proxies_of(*server->config()); }});
   co_return co_await files->open();
 }
 
@@ -209,7 +211,7 @@ void Daemon::Parts::make_services() {
   images = std::make_unique<engine::Images>(
       engine::Images::Parts{*store, *journal, *operations, *events, *reader, *files, clock,
                             [this](const std::string& project) { return projects->images_of(project).value_or(project); },
-                            [this] { return pools->open_drivers(); }, image::Limits{}, packer.get(), remotes.get(), &blocking,
+                            [this] { return pools->open_drivers(); }, image::Limits{}, packer.get(), remotes.get(), &image_files,
                             [this](std::string_view key) { return server->config()->setting(key); }},
       executor);
   transfers = std::make_unique<engine::ImageTransfers>(*images, *operations, *remotes, executor);

@@ -22,7 +22,7 @@ VolumeId image_id(std::string fingerprint) {
 class DirDriver final : public Driver, public ImageOps, public CloneOps, public CopyOps {
  public:
   DirDriver(std::string root, BlockingPool& pool, std::string worker)
-      : layout_(std::move(root)), pool_(pool), snapshots_(layout_, pool, std::move(worker)) {}
+      : layout_(std::move(root)), pool_(pool), snapshots_(layout_, pool, long_work_, std::move(worker)) {}
 
   const DriverInfo& info() const noexcept override { return info_; }
   ImageOps* images() noexcept override { return this; }
@@ -31,7 +31,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
   CopyOps* copies() noexcept override { return this; }
 
   Task<Result<>> open() override {
-    auto found = co_await pool_.run([this]() -> Result<dir::Scan> {
+    auto found = co_await long_work_.run([this]() -> Result<dir::Scan> {
       VIRGA_CHECK(dir::prepare(layout_));
       return dir::scan(layout_);
     });
@@ -77,7 +77,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
   Task<Result<>> remove(VolumeId id) override {
     VIRGA_CO_CHECK(check_id(id));
     if (id.kind == VolumeKind::image) co_return co_await remove_image(std::move(id.name));
-    VIRGA_CO_CHECK(co_await pool_.run([this, id] { return dir::remove_volume(layout_, id); }));
+    VIRGA_CO_CHECK(co_await long_work_.run([this, id] { return dir::remove_volume(layout_, id); }));
     co_return co_await release(id);
   }
 
@@ -111,7 +111,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
   }
   Task<Result<Usage>> usage(VolumeId id) override {
     VIRGA_CO_CHECK(check_id(id));
-    co_return co_await pool_.run([this, id] { return dir::volume_usage(layout_, id); });
+    co_return co_await long_work_.run([this, id] { return dir::volume_usage(layout_, id); });
   }
   Task<Result<Usage>> pool_usage() override {
     co_return co_await pool_.run([this] { return dir::file_system_usage(layout_.root()); });
@@ -119,7 +119,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
 
   Task<Result<std::string>> stage(std::string fingerprint) override {
     VIRGA_CO_CHECK(check_id(image_id(fingerprint)));
-    VIRGA_CO_CHECK(co_await pool_.run([this, fingerprint] { return dir::stage_image(layout_, fingerprint); }));
+    VIRGA_CO_CHECK(co_await long_work_.run([this, fingerprint] { return dir::stage_image(layout_, fingerprint); }));
     co_return layout_.stage(fingerprint);
   }
   Task<Result<>> publish(std::string fingerprint, ContentType content) override {
@@ -129,7 +129,8 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
       if (images_[fingerprint].removing) co_return fail(ErrorKind::busy, fmt::format("image '{}' is being removed", fingerprint));
       images_[fingerprint].deleted = false;  // its data is there; the last clone that goes meanwhile must not take it along
     }
-    auto published = co_await pool_.run([this, fingerprint, content] { return dir::publish_image(layout_, fingerprint, content); });
+    auto published =
+        co_await long_work_.run([this, fingerprint, content] { return dir::publish_image(layout_, fingerprint, content); });
     if (published) {
       images_[fingerprint].deleted = false;
     } else if (was_deleted) {
@@ -140,7 +141,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
   }
   Task<Result<>> discard_stage(std::string fingerprint) override {
     VIRGA_CO_CHECK(check_id(image_id(fingerprint)));
-    co_return co_await pool_.run([this, fingerprint] { return io::remove_tree(layout_.stage(fingerprint)); });
+    co_return co_await long_work_.run([this, fingerprint] { return io::remove_tree(layout_.stage(fingerprint)); });
   }
   Result<std::string> path(const std::string& fingerprint) const override {
     auto it = images_.find(fingerprint);
@@ -251,8 +252,8 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
     if (keep_images_ || it == images_.end() || !it->second.deleted || it->second.removing || !it->second.clones.empty())
       co_return Result<>{};
     it->second.removing = true;
-    auto gone =
-        co_await pool_.run([this, fingerprint] { return dir::discard(layout_, VolumeKind::image, layout_.image(fingerprint)); });
+    auto gone = co_await long_work_.run(
+        [this, fingerprint] { return dir::discard(layout_, VolumeKind::image, layout_.image(fingerprint)); });
     if (gone) {
       images_.erase(fingerprint);
     } else {
@@ -264,6 +265,7 @@ class DirDriver final : public Driver, public ImageOps, public CloneOps, public 
   const DriverInfo info_{.name = "dir", .version = "1", .remote = false};
   const Layout layout_;
   BlockingPool& pool_;
+  dir::LongWork long_work_;
   dir::Snapshots snapshots_;
   std::unique_ptr<BlockingPool> copying_;
   std::map<std::string, Image> images_;

@@ -20,18 +20,13 @@ constexpr Milliseconds merge_time = std::chrono::hours(12);
 
 }  // namespace
 
-BlockingPool& Snapshots::copies() {
-  if (!copies_) copies_ = std::make_unique<BlockingPool>("copies", 2);
-  return *copies_;
-}
-
 Task<Result<>> Snapshots::create(VolumeId id, std::string snapshot) {
   VIRGA_CO_CHECK(check_both(id, snapshot));
-  co_return co_await copies().run([this, id, snapshot] { return make_snapshot(layout_, id, snapshot); });
+  co_return co_await long_work_.run([this, id, snapshot] { return make_snapshot(layout_, id, snapshot); });
 }
 Task<Result<>> Snapshots::remove(VolumeId id, std::string snapshot) {
   VIRGA_CO_CHECK(check_both(id, snapshot));
-  co_return co_await copies().run([this, id, snapshot] { return remove_snapshot(layout_, id, snapshot); });
+  co_return co_await long_work_.run([this, id, snapshot] { return remove_snapshot(layout_, id, snapshot); });
 }
 Task<Result<>> Snapshots::rename(VolumeId id, std::string from, std::string to) {
   VIRGA_CO_CHECK(check_both(id, from));
@@ -40,7 +35,7 @@ Task<Result<>> Snapshots::rename(VolumeId id, std::string from, std::string to) 
 }
 Task<Result<>> Snapshots::restore(VolumeId id, std::string snapshot) {
   VIRGA_CO_CHECK(check_both(id, snapshot));
-  co_return co_await copies().run([this, id, snapshot] { return restore_snapshot(layout_, id, snapshot); });
+  co_return co_await long_work_.run([this, id, snapshot] { return restore_snapshot(layout_, id, snapshot); });
 }
 Task<Result<std::vector<std::string>>> Snapshots::list(VolumeId id) {
   VIRGA_CO_CHECK(check_id(id));
@@ -56,7 +51,7 @@ Task<Result<>> Snapshots::detach(VolumeId id, std::string snapshot) {
 }
 Task<Result<Usage>> Snapshots::usage(VolumeId id, std::string snapshot) {
   VIRGA_CO_CHECK(check_both(id, snapshot));
-  co_return co_await copies().run([this, id, snapshot] { return snapshot_usage(layout_, id, snapshot); });
+  co_return co_await long_work_.run([this, id, snapshot] { return snapshot_usage(layout_, id, snapshot); });
 }
 
 Task<Result<std::optional<SnapshotOps::Merge>>> Snapshots::next_merge(VolumeId id) {
@@ -102,7 +97,7 @@ Task<Result<>> Snapshots::merge(VolumeId id, Merge merge) {
 
 Task<Result<>> Snapshots::merged(VolumeId id, Merge merge) {
   VIRGA_CO_CHECK(check_id(id));
-  co_return co_await copies().run([this, id, merge] { return record_merge(layout_, id, merge); });
+  co_return co_await long_work_.run([this, id, merge] { return record_merge(layout_, id, merge); });
 }
 
 }  // namespace virga::storage::dir

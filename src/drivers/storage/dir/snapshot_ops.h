@@ -1,19 +1,19 @@
 // Snapshots of a pool of driver `dir`, as the engine asks for them.
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "base/task.h"
 #include "drivers/storage/dir/layout.h"
+#include "drivers/storage/dir/long_work.h"
 #include "drivers/storage/driver.h"
 
 namespace virga::storage::dir {
 
 class Snapshots final : public SnapshotOps {
  public:
-  Snapshots(const Layout& layout, BlockingPool& pool, std::string worker)
-      : layout_(layout), pool_(pool), worker_(std::move(worker)) {}
+  Snapshots(const Layout& layout, BlockingPool& pool, LongWork& long_work, std::string worker)
+      : layout_(layout), pool_(pool), long_work_(long_work), worker_(std::move(worker)) {}
 
   Task<Result<>> create(VolumeId id, std::string snapshot) override;
   Task<Result<>> remove(VolumeId id, std::string snapshot) override;
@@ -28,13 +28,10 @@ class Snapshots final : public SnapshotOps {
   Task<Result<>> merged(VolumeId id, Merge merge) override;
 
  private:
-  /// Threads of its own, made when they are needed: copies of large trees must not keep mounts waiting.
-  BlockingPool& copies();
-
   const Layout& layout_;
   BlockingPool& pool_;
+  LongWork& long_work_;
   const std::string worker_;
-  std::unique_ptr<BlockingPool> copies_;
 };
 
 }  // namespace virga::storage::dir
