@@ -6,6 +6,7 @@ VARIANTS: VIRGA_CLIENT=virga VIRGA_CLIENT=incus
 import functools
 import json
 import os
+import pathlib
 import pty
 import subprocess
 import time
@@ -149,6 +150,12 @@ class Lifecycle(unittest.TestCase):
         total = int(self.cli("exec", "v-limits", "--", "awk", "/MemTotal/ {print $2}", "/proc/meminfo"))
         self.assertTrue(100_000 < total < 192 * 1024, total)
         self.cli("delete", "--force", "v-limits")
+        self.launch("c-default")
+        most = min(int(pathlib.Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")) * 15 // 100
+        uuid = self.daemon.query("/1.0/instances/c-default")["config"]["volatile.uuid"]
+        found = [path.read_text().strip() for path in pathlib.Path("/sys/fs/cgroup").rglob(f"{uuid}/pids.max")]
+        self.assertEqual(found, [str(most)], "no container takes all processes of the host")
+        self.cli("delete", "--force", "c-default")
         self.launch("c-limits", "-c", "limits.memory=32MiB", "-c", "limits.processes=20")
         hog = self.cli.run("exec", "c-limits", "--", "sh", "-c", "head -c 200000000 /dev/zero | tail | wc -c")
         self.assertNotIn("200000000", hog.stdout, "the memory limit holds")

@@ -170,7 +170,7 @@ Result<oci::Config> make_config(const GuestSpec& spec, const HostFacts& facts) {
   c.cgroups_path = facts.cgroup_parent + "/" + spec.id;
   c.resources.memory = spec.memory;
   if (spec.cpus) c.resources.cpu_quota_us = *spec.cpus * c.resources.cpu_period_us;
-  c.resources.processes = spec.processes;
+  c.resources.processes = spec.processes ? spec.processes : facts.most_processes;
   c.seccomp = seccomp(spec.nesting);
 #if defined(__x86_64__)
   c.seccomp_architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@ struct HostFacts {
   std::string cgroup_parent;             ///< "/virga/<tag>"; the guest's id is added
   std::uint64_t open_files_hard = 4096;  ///< our own hard limit: it cannot be raised for a guest
   std::vector<std::string> init = {"/sbin/init"};
+  std::optional<std::uint64_t> most_processes = {};  ///< of a guest without a limit of its own; absent: this host limits none
 };
 
 /// The whole container. Errors: invalid (a field that cannot be), unsupported (a VM, disks).

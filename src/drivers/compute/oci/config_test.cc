@@ -78,6 +78,15 @@ TEST(OciGuest, GoldenLimitedAndNesting) {
   expect_golden("limited-nesting.json", to_json(make_config(spec, facts()).value()).value());
 }
 
+TEST(OciGuest, ItsOwnLimitOfProcessesWinsOverTheHosts) {
+  auto host = facts();
+  host.most_processes = 4915;
+  auto spec = web();
+  EXPECT_EQ(make_config(spec, host)->resources.processes, 4915u);
+  spec.processes = 100'000;
+  EXPECT_EQ(make_config(spec, host)->resources.processes, 100'000u);
+}
+
 TEST(OciGuest, RefusesWhatItCannotDo) {
   auto refused = [](auto change) {
     auto spec = web();

@@ -177,9 +177,9 @@ class OciDriver final : public Driver, public ExecOps, public FileOps, public Co
     auto guest = core_->find(id);
     if (!guest || !(runs(guest->state) || guest->state == State::created))
       co_return fail(ErrorKind::not_found, fmt::format("container '{}' does not run", id));
-    auto set = [group = core_->cgroup(id), limits]() -> Result<> {
+    auto set = [group = core_->cgroup(id), limits, most = core_->facts.most_processes]() -> Result<> {
       VIRGA_CHECK(group.limit_cpus(limits.cpus ? std::optional<double>(*limits.cpus) : std::nullopt));
-      VIRGA_CHECK(group.limit_processes(limits.processes));
+      VIRGA_CHECK(group.limit_processes(limits.processes ? limits.processes : most));
       auto memory = group.limit_memory(limits.memory);
       if (!memory && memory.error().kind() == ErrorKind::busy)
         return fail(Error(ErrorKind::busy, "the container uses more memory than the new limit")
@@ -370,6 +370,7 @@ Task<Result<std::unique_ptr<Driver>>> open_oci_driver(OciOptions options) {
   ::signal(SIGPIPE, SIG_IGN);  // a command that closes its input must not end the daemon
   HostFacts facts;
   facts.cgroup_parent = "/virga/" + options.cgroup_tag;
+  if (io::CgroupLayout::probe().has("pids")) facts.most_processes = io::default_process_limit();
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0) facts.open_files_hard = files.rlim_max;
   auto made = co_await options.pool.run([root = options.run_root] { return io::make_directory(root, 0711); });

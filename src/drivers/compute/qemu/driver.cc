@@ -100,6 +100,10 @@ Result<Prepared> prepare(const CorePtr& core, const GuestSpec& spec, const Plan&
   auto group = core->cgroup(spec.id);
   if (auto made = group.create(); made) {
     p.cgroup_procs = group.procs_files();
+    // Its threads are as many as the guest's disks ask for; QEMU that was taken over shall not take the host's all.
+    if (core->layout.has("pids"))
+      if (auto limited = group.limit_processes(io::default_process_limit()); !limited)
+        log::warn("virtual machine '{}' runs without a limit of threads: {}", spec.id, limited.error().text());
   } else {
     log::warn("virtual machine '{}' runs without a cgroup: {}", spec.id, made.error().text());
   }
