@@ -27,6 +27,11 @@ class FakeFiles final : public image::Files {
     if (fail_keep) co_return fail(ErrorKind::unavailable, "no space");
     move(metadata, metadata_path(fingerprint));
     if (!rootfs.empty()) move(rootfs, rootfs_path(fingerprint));
+    if (first_fails && keeps++ == 0) {
+      co_await sleep_for(Milliseconds(20));
+      co_return fail(ErrorKind::unavailable, "no space");
+    }
+    if (first_fails) co_await sleep_for(Milliseconds(60));  // the other one has been undone by then
     co_return Result<>();
   }
   Task<Result<>> remove(std::string fingerprint) override {
@@ -52,6 +57,8 @@ class FakeFiles final : public image::Files {
   }
   std::map<std::string, std::string> files;
   bool fail_keep = false;
+  bool first_fails = false;  ///< a little after its files are in place, those that follow take longer
+  int keeps = 0;
 
  private:
   void move(const std::string& from, const std::string& to) {

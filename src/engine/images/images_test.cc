@@ -279,6 +279,27 @@ TEST_F(ImagesTest, ProjectsShareFiles) {
   });
 }
 
+TEST_F(ImagesTest, AnImportThatFailsTakesNoFilesFromAnother) {
+  run([&]() -> Task<> {
+    EXPECT_TRUE(co_await images->load());
+    files.first_fails = true;
+    ImportImage first, second;
+    first.project = "lab";
+    second.project = "default";
+    first.metadata_file = files.upload("container");
+    second.metadata_file = files.upload("container");
+    auto failing = images->import(root, first);
+    EXPECT_TRUE(failing);
+    const auto f = co_await import(second);
+    EXPECT_TRUE(f);
+    EXPECT_TRUE(co_await operations.wait((*failing)->id(), std::nullopt));
+    EXPECT_TRUE(images->list("lab").empty());
+    EXPECT_TRUE(files.files.contains(*f)) << "the image is listed without its files";
+    EXPECT_TRUE(co_await remove("default", *f));
+    EXPECT_TRUE(files.files.empty());
+  });
+}
+
 TEST_F(ImagesTest, RestartFinishesOrUndoesWhatWasHalfDone) {
   run([&]() -> Task<> {
     EXPECT_TRUE(co_await images->load());

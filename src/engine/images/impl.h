@@ -93,6 +93,7 @@ struct Images::Impl {
   std::map<std::string, std::unique_ptr<ImageProtocol>, std::less<>> protocols;  ///< by name
   std::optional<std::chrono::steady_clock::time_point> next_update;              ///< when the servers are looked at again
   std::set<std::string> removing;                                                ///< fingerprints whose files are going
+  std::multiset<std::string> importing;                                          ///< fingerprints whose files are coming
   TaskGroup tasks;
 };
 

@@ -18,6 +18,19 @@ Task<> discard(image::Files& files, ImportImage request) {
   }
 }
 
+/// A name in a set for as long as this lives.
+class Entered {
+ public:
+  Entered(std::multiset<std::string>& all, const std::string& name) : all_(all), at_(all.insert(name)) {}
+  ~Entered() { all_.erase(at_); }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  std::multiset<std::string>& all_;
+  const std::multiset<std::string>::iterator at_;
+};
+
 }  // namespace
 
 std::string Images::new_upload_path() {
@@ -120,6 +133,8 @@ Task<Result<>> Images::Impl::import(Operation& operation, const ImportImage& req
   if (image(request.project, digest.fingerprint))
     co_return fail(ErrorKind::exists, "an image with the same fingerprint exists already");
   if (removing.contains(digest.fingerprint)) co_return fail(ErrorKind::busy, "the same image is being removed");
+  // Another project may import the same one at the same time: whose import fails must not take the other's files along.
+  const Entered entered(importing, digest.fingerprint);
 
   auto inspection = co_await parts.reader.inspect(request.metadata_file, request.rootfs_file);
   if (!inspection) co_return fail(std::move(inspection).error());
@@ -184,8 +199,12 @@ Procedure Images::Impl::import_procedure(std::string id, Image made, std::vector
     co_return co_await parts.files.keep(metadata, rootfs, fingerprint);
   };
   auto let_go = [this, fingerprint]() -> Task<Result<>> {
-    if (any(fingerprint)) co_return Result<>();  // another project has it
-    co_return co_await parts.files.remove(fingerprint);
+    // Another project has it, or brings it just now; both stay out while the files go.
+    if (any(fingerprint) || importing.count(fingerprint) > 1) co_return Result<>();
+    removing.insert(fingerprint);
+    auto removed = co_await parts.files.remove(fingerprint);
+    removing.erase(fingerprint);
+    co_return removed;
   };
   p.steps.push_back({.name = "keep-files", .run = std::move(keep), .undo = std::move(let_go)});
   p.outcome = [made = std::move(made), new_aliases = std::move(new_aliases)]() -> Result<Transaction> {

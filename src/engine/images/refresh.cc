@@ -47,7 +47,10 @@ Task<Result<bool>> Images::Impl::refresh(Operation& operation, Ptr old) {
   VIRGA_CO_TRY(auto fingerprint, co_await fetch(operation, std::move(request)));
   if (fingerprint == old->fingerprint) co_return false;
   co_await shield();
+  const auto newer = image(old->project, fingerprint);
+  if (!newer) co_return fail(ErrorKind::not_found, "the newer image has been deleted meanwhile");
   Transaction t;
+  t.expect(key(newer->project, fingerprint), newer->revision);  // no name for an image that goes
   for (const auto& a : aliases.list("/image-aliases/" + old->project + "/")) {
     if (a->target != old->fingerprint) continue;
     ImageAlias next = *a;

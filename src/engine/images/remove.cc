@@ -45,6 +45,8 @@ Task<Result<>> Images::Impl::remove_now(Operation& operation, Ptr image) {
     co_return fail(ErrorKind::not_found, fmt::format("no image '{}'", image->fingerprint));
   for (const auto& [where, job] : unpacking)
     if (where.second == image->fingerprint) co_return fail(ErrorKind::busy, "the image is being unpacked for an instance");
+  if (importing.contains(image->fingerprint))
+    co_return fail(ErrorKind::busy, "the same image is being imported into another project");
   if (!removing.insert(image->fingerprint).second)
     co_return fail(ErrorKind::busy, "the same image is being removed in another project");
   // Not named after the operation: a refresh imports under that name.
