@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "base/random.h"
 #include "engine/images/remote_api.h"
@@ -11,6 +13,7 @@ namespace virga::engine {
 namespace {
 
 constexpr std::size_t most_secrets = 1000;
+constexpr std::size_t most_secrets_of_project = 100;  // where its tenants ask for them, not an administrator
 constexpr auto secret_lifetime = std::chrono::minutes(10);
 
 bool names_this_machine(std::string_view url) {
@@ -49,6 +52,11 @@ ImageTransfers::ImageTransfers(Images& images, Operations& operations, remote::D
 Result<OperationPtr> ImageTransfers::hand_out(OperationSpec spec, Secret secret) {
   if (secrets_.size() >= most_secrets)
     return fail(ErrorKind::unavailable, "there are too many image transfers that nobody has begun");
+  const auto mine =
+      std::count_if(secrets_.begin(), secrets_.end(), [&](const auto& entry) { return entry.second.project == secret.project; });
+  if (!spec.caller.admin && static_cast<std::size_t>(mine) >= most_secrets_of_project)
+    return fail(ErrorKind::unavailable,
+                fmt::format("project '{}' has too many image transfers that nobody has begun", secret.project));
   auto text = random_hex(32);
   auto key = sha256_hex(text);
   spec.op_class = OperationClass::token;

@@ -47,7 +47,9 @@ struct Operations::State : std::enable_shared_from_this<Operations::State> {
   TaskGroup bodies;
   TaskGroup housekeeping;
   std::unordered_map<std::string, OperationPtr> operations;
-  std::deque<std::pair<SteadyTime, std::string>> finished;  ///< oldest first
+  using Finished = std::deque<std::pair<SteadyTime, std::string>>;
+  Finished finished;  ///< oldest first
+  std::map<std::string, std::size_t, std::less<>> finished_of_tenants;
   OperationLog* log = nullptr;
   bool reaping = false;
   bool stopping = false;
@@ -59,7 +61,8 @@ struct Operations::State : std::enable_shared_from_this<Operations::State> {
 
   void finish(Operation& op, Result<> result);
   void keep_finished(Operation& op, Milliseconds time);
-  void forget_oldest();
+  void forget(Finished::iterator at);
+  static const std::string* tenant_of(const Operation& op);
   void record(const Operation& op);
   OperationPtr add_restored(LoggedOperation logged);
   Result<Claim> claim(std::string url, std::string holder);
@@ -92,20 +95,38 @@ void Operations::State::finish(Operation& op, Result<> result) {
   keep_finished(op, limits.retention);
 }
 
+/// Whose share it counts for; null for administrators, and for what an earlier life of the daemon has left, which does not tell.
+const std::string* Operations::State::tenant_of(const Operation& op) {
+  return op.spec().caller.admin || op.state_->restored ? nullptr : &op.spec().caller.username;
+}
+
 void Operations::State::keep_finished(Operation& op, Milliseconds time) {
   finished.emplace_back(std::chrono::steady_clock::now() + time, op.id());
-  while (finished.size() > limits.finished) forget_oldest();
+  if (const auto* who = tenant_of(op);
+      who != nullptr && ++finished_of_tenants[*who] > std::max<std::size_t>(1, limits.finished / 5)) {
+    // Whoever does much pushes out what he did himself, not how the others' ended.
+    auto is_his = [&](const auto& entry) {
+      const auto other = operations.find(entry.second);
+      const auto* owner = other == operations.end() ? nullptr : tenant_of(*other->second);
+      return owner != nullptr && *owner == *who;
+    };
+    forget(std::find_if(finished.begin(), finished.end(), is_his));
+  }
+  while (finished.size() > limits.finished) forget(finished.begin());
   if (!reaping && !stopping) {
     reaping = true;
     housekeeping.spawn("forget finished operations", reap(shared_from_this()));
   }
 }
 
-void Operations::State::forget_oldest() {
-  const auto id = std::move(finished.front().second);
-  finished.pop_front();
+void Operations::State::forget(Finished::iterator at) {
+  const auto id = std::move(at->second);
+  finished.erase(at);
   auto op = operations.find(id);
   if (op == operations.end()) return;
+  if (const auto* who = tenant_of(*op->second))
+    if (const auto his = finished_of_tenants.find(*who); his != finished_of_tenants.end() && --his->second == 0)
+      finished_of_tenants.erase(his);
   if (log != nullptr && op->second->spec().op_class != OperationClass::token) log->forget(id);
   operations.erase(op);
 }
@@ -141,7 +162,7 @@ Task<> Operations::State::reap(std::shared_ptr<State> self) {
       if (!co_await sleep_for(std::chrono::ceil<Milliseconds>(due - now))) break;
       continue;
     }
-    self->forget_oldest();
+    self->forget(self->finished.begin());
   }
   self->reaping = false;
 }

@@ -202,6 +202,29 @@ TEST_F(OperationsTest, OneTenantDoesNotTakeAllTheRoom) {
   run();
 }
 
+TEST_F(OperationsTest, OneTenantDoesNotPushOutWhatTheOthersSeeOfTheirs) {
+  limits.live = 1000;
+  limits.finished = 10;
+  limits.retention = 1h;
+  auto of = [](std::string who) {
+    auto s = spec();
+    s.caller = {.username = std::move(who), .protocol = "tls", .address = "", .admin = false, .fingerprint = ""};
+    return s;
+  };
+  const auto nothing = [](Operation&) -> Task<Result<>> { co_return Result<>(); };
+  auto test = [&]() -> Task<> {
+    const auto victims = (*ops().start(of("victim"), nothing))->id();
+    std::string last;
+    for (int i = 0; i < 30; ++i) last = (*ops().start(of("mallory"), nothing))->id();
+    co_await sleep_for(1ms);
+    EXPECT_NE(ops().find(victims), nullptr);
+    EXPECT_NE(ops().find(last), nullptr);
+    EXPECT_EQ(ops().list().size(), 3u) << "two of mallory's";
+    co_await ops().stop();
+  };
+  run(test());
+}
+
 TEST_F(OperationsTest, StopCancelsAndWaits) {
   bool undone = false;
   auto op = *ops().start(spec(), [&](Operation&) -> Task<Result<>> {
