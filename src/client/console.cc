@@ -132,7 +132,11 @@ Task<> join_screen(Client& client, std::string target, io::UniqueFd connection) 
 Task<> accept_screens(Client& client, std::string target, int listener, TaskGroup& connections) {
   while (co_await io::wait_readable(listener)) {
     io::UniqueFd connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (connection) connections.spawn("screen", join_screen(client, target, std::move(connection)));
+    if (connection) {
+      connections.spawn("screen", join_screen(client, target, std::move(connection)));
+    } else if (!co_await sleep_for(Milliseconds(100))) {  // no descriptor left for it: it still waits, and would be seen at once
+      break;
+    }
   }
 }
 

@@ -39,6 +39,10 @@ void take_event(Guest& guest, const qmp::Event& event) {
     auto* open = event.data.if_contains("open");
     if (open != nullptr && *open == json::value(false)) lose_agent(guest);
   } else if (event.name == "BLOCK_IO_ERROR") {
+    // A guest that goes on writing to a full pool makes one of each request.
+    const auto now = std::chrono::steady_clock::now();
+    if (guest.disk_told != std::chrono::steady_clock::time_point{} && now - guest.disk_told < std::chrono::minutes(1)) return;
+    guest.disk_told = now;
     log::warn("virtual machine '{}': a disk fails: {}", guest.id, json::serialize(event.data).substr(0, 300));
   }
 }

@@ -26,8 +26,9 @@ struct Guest {
   State state = State::absent;
   pid_t pid = -1;
   std::uint64_t start_time = 0;
-  std::chrono::steady_clock::time_point booted{};  ///< when it began to run, or was reset
-  bool expected = false;                           ///< somebody asked for its end
+  std::chrono::steady_clock::time_point booted{};     ///< when it began to run, or was reset
+  bool expected = false;                              ///< somebody asked for its end
+  std::chrono::steady_clock::time_point disk_told{};  ///< when its disk's failure was last written to the log
   // From its spec; a guest that is adopted finds them in guest.json.
   std::uint64_t memory_mib = 0;
   std::uint32_t cpus = 1;
