@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "api/body.h"
 #include "api/etag.h"
 #include "api/networks/json.h"
 #include "api/respond.h"
 #include "api/router.h"
+#include "engine/instances/service.h"
 #include "engine/networks/service.h"
 #include "engine/projects/service.h"
 #include "engine/url.h"
@@ -101,9 +104,24 @@ Task<Result<Response>> remove(Context& c) {
   co_return empty();
 }
 
+/// The host's names of the NICs of instances that this client may see.
+std::set<std::string> own_ports(Context& c) {
+  std::set<std::string> out;
+  for (const auto& instance : c.services.instances.list(std::nullopt)) {
+    if (!c.identity.may_use(instance->project)) continue;
+    for (const auto& [key, value] : instance->config)
+      if (key.starts_with("volatile.") && key.ends_with(".host_name")) out.insert(value);
+  }
+  return out;
+}
+
 Task<Result<Response>> state(Context& c) {
   VIRGA_CO_TRY(auto network, find(c));
   VIRGA_CO_TRY(auto state, co_await c.services.networks.state(network->name));
+  if (c.identity.restricted) {
+    const auto own = own_ports(c);
+    std::erase_if(state.ports, [&](const auto& port) { return !own.contains(port); });
+  }
   co_return sync(network_state_json(state));
 }
 

@@ -1,6 +1,7 @@
 // The files of a container: a virga-files of its own serves each session, in the guest's namespaces (see apps/virga-files).
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 
 #include "drivers/compute/oci/core.h"
 #include "io/file.h"
@@ -10,6 +11,8 @@
 
 namespace virga::compute::oci_driver {
 namespace {
+
+constexpr Milliseconds report_time{30'000};
 
 struct Report {
   io::UniqueFd read, write;
@@ -35,7 +38,27 @@ Task<Result<std::unique_ptr<ByteStream>>> start(CorePtr core, std::vector<std::s
   auto process = std::make_shared<io::Process>(std::move(*started));
   sockets.theirs.reset();
   report.write.reset();
-  if (!co_await io::wait_readable(report.read.get())) co_return fail(ErrorKind::cancelled, "cancelled");
+  bool reported = false;
+  Notification news(core->options.executor);
+  TaskGroup reading(core->options.executor);
+  auto listen = [&]() -> Task<> {
+    reported = co_await io::wait_readable(report.read.get());
+    news.notify();
+  };
+  reading.spawn("first report of virga-files", listen());
+  const bool in_time = reported || co_await news.wait_for(report_time) || reported;
+  if (!in_time) {
+    // It joins the guest's namespaces, which a guest or a stuck mount may hold up.
+    const bool cancelled = co_await is_cancelled();
+    co_await shield();
+    (void)process->kill(SIGKILL);
+    reading.cancel();
+    co_await reading.join();
+    if (cancelled) co_return fail(ErrorKind::cancelled, "cancelled");
+    co_return fail(ErrorKind::timeout, "serve the files: the program does not begin");
+  }
+  co_await reading.join();
+  if (!reported) co_return fail(ErrorKind::cancelled, "cancelled");
   char words[256];
   const auto n = ::read(report.read.get(), words, sizeof words);
   if (n > 0)
