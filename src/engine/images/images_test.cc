@@ -292,7 +292,6 @@ TEST_F(ImagesTest, AnImportThatFailsTakesNoFilesFromAnother) {
     EXPECT_TRUE(failing);
     const auto f = co_await import(second);
     EXPECT_TRUE(f);
-    EXPECT_TRUE(co_await operations.wait((*failing)->id(), std::nullopt));
     EXPECT_TRUE(images->list("lab").empty());
     EXPECT_TRUE(files.files.contains(*f)) << "the image is listed without its files";
     EXPECT_TRUE(co_await remove("default", *f));
