@@ -97,6 +97,8 @@ TEST_F(Policy, ASnapshotIsNoWayAround) {
   ASSERT_EQ(limit(R"("restricted":"true")"), "");
   const auto before = everything();
   EXPECT_NE(change("POST", snapshots, R"({"name":"more"})").find("restricted.snapshots"), std::string::npos);
+  EXPECT_NE(change("POST", "/1.0/instances/a/backups?project=lab", R"({"name":"b"})").find("restricted.backups"),
+            std::string::npos);
   EXPECT_NE(change("PUT", "/1.0/instances/a?project=lab", R"({"restore":"nested"})").find("restricted.containers.nesting"),
             std::string::npos);
   EXPECT_EQ(everything(), before);

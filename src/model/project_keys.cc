@@ -96,7 +96,7 @@ constexpr auto rules = std::to_array<ProjectKeyRule>({
     {"limits.processes", "integer", "", "the sum of limits.processes of its containers, each of which must then have one", count},
     {"limits.virtual-machines", "integer", "", "how many VMs the project may hold", count},
     {"restricted", "bool", "false", "whether the restricted.* keys hold", boolean},
-    {"restricted.backups", "string", "block", "whether backups may be made", only_block},
+    {"restricted.backups", "string", "block", "whether backups may be made", allow_or_block},
     {"restricted.cluster.target", "string", "block", "only block: there are no clusters yet", only_block},
     {"restricted.containers.interception", "string", "block", "which system calls containers may have intercepted", interception},
     {"restricted.containers.lowlevel", "string", "block", "whether containers may have low-level keys", allow_or_block},

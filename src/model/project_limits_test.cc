@@ -147,7 +147,7 @@ TEST(ProjectKeys, AreRefusedByName) {
   EXPECT_EQ(kind("restricted.devices.disk.paths", "/srv/..data,/x"), "");
   EXPECT_EQ(kind("restricted.networks.access", "br0,br 1"), "invalid");
   EXPECT_EQ(kind("restricted.snapshots", "allow"), "");
-  EXPECT_EQ(kind("restricted.backups", "allow"), "unsupported");
+  EXPECT_EQ(kind("restricted.backups", "allow"), "");
   EXPECT_EQ(kind("restricted.idmap.uid", "0"), "unsupported");
   EXPECT_EQ(kind("restricted.idmap.pid", "0"), "invalid");
   EXPECT_EQ(kind("images.remote_cache_expiry", "3"), "unsupported");

@@ -85,6 +85,7 @@ constexpr std::string_view names[] = {
     "certificate_project",
     "images_default_architecture",
     "project_usage",
+    "projects_restricted_backups_and_snapshots",
     "server_supported_storage_drivers",
     "event_lifecycle_requestor_address",
     "resources_gpu_usb",

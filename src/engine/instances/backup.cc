@@ -279,9 +279,10 @@ Result<OperationPtr> Instances::create_backup(const Caller& caller, const std::s
                                               CreateBackup request) {
   auto* self = impl_.get();
   VIRGA_TRY(auto instance, self->get(project, name));
+  VIRGA_CHECK(self->parts.projects.policy().check_backup(project));
   for (int n = 0; request.name.empty(); ++n)
     if (auto free = fmt::format("backup{}", n);
-        self->find_backup(*instance, free) == nullptr && self->backups_asked.insert(free + instance->uuid).second)
+        self->find_backup(*instance, free) == nullptr && !self->backups_asked.contains(free + instance->uuid))
       request.name = free;
   VIRGA_CHECK(check_object_name("backup", request.name));
   if (self->find_backup(*instance, request.name) != nullptr)
@@ -297,12 +298,16 @@ Result<OperationPtr> Instances::create_backup(const Caller& caller, const std::s
   spec.description = "Backing up instance";
   spec.resources = {{"instances", {instance_url(project, name)}}, {"backups", {backup_url(*instance, request.name)}}};
   spec.caller = caller;
+  // Two that are made at the same time get two names.
+  self->backups_asked.insert(request.name + instance->uuid);
   auto body = [self, instance, request, caller](Operation& o) -> Task<Result<>> {
     auto done = co_await self->back_up(o, instance, request, caller);
     self->backups_asked.erase(request.name + instance->uuid);
     co_return done;
   };
-  return self->parts.operations.start(std::move(spec), std::move(body));
+  auto started = self->parts.operations.start(std::move(spec), std::move(body));
+  if (!started) self->backups_asked.erase(request.name + instance->uuid);
+  return started;
 }
 
 // --- renaming, deleting, expiring
@@ -434,14 +439,14 @@ Task<Result<>> Instances::Impl::load_backups() {
 
 /// What was interrupted, and what belongs to nothing.
 void Instances::Impl::sweep_backups() {
-  std::error_code ec;
-  for (const auto& directory : fs::directory_iterator(parts.state_dir + "/backups/instances", ec)) {
-    const auto uuid = directory.path().filename().string();
-    const auto known = backups.find(uuid);
-    std::error_code ignored;
-    for (const auto& file : fs::directory_iterator(directory.path(), ignored))
-      if (known == backups.end() || !known->second.contains(file.path().filename().string())) fs::remove(file.path(), ignored);
-    if (known == backups.end()) fs::remove(directory.path(), ignored);
+  const fs::directory_iterator end;
+  std::error_code ec, ignored;
+  for (fs::directory_iterator directory(parts.state_dir + "/backups/instances", ec); !ec && directory != end; directory.increment(ec)) {
+    const auto known = backups.find(directory->path().filename().string());
+    std::error_code inner;
+    for (fs::directory_iterator file(directory->path(), inner); !inner && file != end; file.increment(inner))
+      if (known == backups.end() || !known->second.contains(file->path().filename().string())) fs::remove(file->path(), ignored);
+    if (known == backups.end()) fs::remove(directory->path(), ignored);
   }
 }
 

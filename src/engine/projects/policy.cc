@@ -88,12 +88,19 @@ Result<Policy::Hold> Policy::check(const std::string& project, const Amounts& mo
 }
 
 Result<> Policy::check_snapshot(const std::string& project) const {
+  return allowed(project, "snapshots", "restricted.snapshots");
+}
+
+Result<> Policy::check_backup(const std::string& project) const {
+  return allowed(project, "backups", "restricted.backups");
+}
+
+Result<> Policy::allowed(const std::string& project, std::string_view what, const char* key) const {
   const auto all = versions(project);
   if (all.empty()) return fail(ErrorKind::not_found, "no project '" + project + "'");
   for (const auto& version : all)
-    if (is_restricted(*version) && restriction(*version, "restricted.snapshots") != "allow")
-      return fail(
-          Error(ErrorKind::denied, fmt::format("snapshots are not allowed in project '{}' (restricted.snapshots)", project)));
+    if (is_restricted(*version) && restriction(*version, key) != "allow")
+      return fail(Error(ErrorKind::denied, fmt::format("{} are not allowed in project '{}' ({})", what, project, key)));
   return {};
 }
 

@@ -51,6 +51,8 @@ class Policy {
   Result<Hold> check(const std::string& project, const Amounts& more);
   /// Whether snapshots may be made in a project (restricted.snapshots).
   Result<> check_snapshot(const std::string& project) const;
+  /// Whether backups may be made in a project (restricted.backups).
+  Result<> check_backup(const std::string& project) const;
   /// A profile in the project it belongs to. Its instances are check()'s.
   Result<> check(const Profile& profile) const;
   /// A new version of a project against all that is in it. Counted as the project's own, beside the old one, until let go.
@@ -60,6 +62,8 @@ class Policy {
   Amounts used(const std::string& project) const;
 
  private:
+  /// `key`: of a restriction that is "allow" or "block".
+  Result<> allowed(const std::string& project, std::string_view what, const char* key) const;
   struct Proposal {
     std::vector<InstancePtr> instances;
     std::string project;  ///< of `more`
