@@ -16,6 +16,7 @@
 #include "engine/instances/impl.h"
 #include "engine/instances/metadata_document.h"
 #include "engine/pools/service.h"
+#include "engine/projects/service.h"
 #include "model/name.h"
 
 namespace virga::engine {
