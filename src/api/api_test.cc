@@ -40,7 +40,7 @@ TEST_F(Site, RefusalsCarryTheirStatus) {
   EXPECT_EQ(wrong_method.status, 405);
   EXPECT_EQ(wrong_method.header("Allow"), "GET, PUT, PATCH");
   EXPECT_EQ(get("/1.0/network-acls").status, 501);
-  EXPECT_EQ(get("/1.0/instances/x/snapshots/y").status, 501);
+  EXPECT_EQ(get("/1.0/instances/x/snapshots/y").status, 404);
   EXPECT_EQ(call("POST", "/1.0/profiles", "{").status, 400);
   EXPECT_EQ(call("POST", "/1.0/profiles", "[]").status, 400);
   EXPECT_EQ(call("POST", "/1.0/profiles", R"({"name":"a","name":"b"})").status, 400);

@@ -54,8 +54,7 @@ TEST_F(Site, AnInstanceLives) {
 TEST_F(Site, WhatIsNotThereYetIsRefusedByName) {
   make_world();
   for (auto [body, word] :
-       {std::pair{R"({"name":"a","source":{"type":"copy","source":"b"}})", "copy"},
-        {R"({"name":"a","source":{"type":"image","alias":"tiny","server":"https://x"}})", "source.protocol"},
+       {std::pair{R"({"name":"a","source":{"type":"image","alias":"tiny","server":"https://x"}})", "source.protocol"},
         {R"({"name":"a","stateful":true,"source":{"type":"image","alias":"tiny"}})", "stateful"},
         {R"({"name":"a","instance_type":"t2.micro","source":{"type":"image","alias":"tiny"}})", "instance_type"}}) {
     auto answer = call("POST", "/1.0/instances", body);

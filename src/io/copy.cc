@@ -303,6 +303,7 @@ Result<> copy_tree(const std::string& from, const std::string& to, const CopyTre
   }
   if (::mkdir(to.c_str(), 0700) != 0) return fail_errno(errno, fmt::format("make directory '{}'", to));
   VIRGA_TRY(auto target, open_path(to, O_RDONLY | O_DIRECTORY));
+  if (control.stop) return stopped();  // an empty tree has no place to notice it
   TreeCopy copy(options, control, target.get());
   VIRGA_CHECK(copy.entries(source.get(), target.get(), old.get(), "", 0));
   VIRGA_CHECK(copy.finish_directory(source.get(), target.get()));

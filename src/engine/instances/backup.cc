@@ -442,7 +442,8 @@ Task<Result<>> Instances::Impl::load_backups() {
 void Instances::Impl::sweep_backups() {
   const fs::directory_iterator end;
   std::error_code ec, ignored;
-  for (fs::directory_iterator directory(parts.state_dir + "/backups/instances", ec); !ec && directory != end; directory.increment(ec)) {
+  for (fs::directory_iterator directory(parts.state_dir + "/backups/instances", ec); !ec && directory != end;
+       directory.increment(ec)) {
     const auto known = backups.find(directory->path().filename().string());
     std::error_code inner;
     for (fs::directory_iterator file(directory->path(), inner); !inner && file != end; file.increment(inner))

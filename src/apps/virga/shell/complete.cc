@@ -159,7 +159,8 @@ class Completer {
     place(places[at]);
     // "[<instance>] <key>": the server's keys may stand where an instance may.
     if (at == 0 && places.size() > 1 && places[1].kind == "key" &&
-        command().use.find("[<instance>] <key>") != std::string_view::npos)
+        (command().use.find("[<instance>] <key>") != std::string_view::npos ||
+         command().use.find("[<instance>[/<snapshot>]] <key>") != std::string_view::npos))
       place(places[1]);
   }
 
