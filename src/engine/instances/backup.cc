@@ -411,13 +411,18 @@ Task<WallTime> Instances::Impl::prune_backups() {
 }
 
 Task<> Instances::Impl::keep_pruning() {
+  const std::weak_ptr<const bool> here = alive;
   for (;;) {
     const auto next = co_await prune_backups();
+    if (next == WallTime::max()) {
+      if (!co_await prune_soon.wait() || here.expired()) co_return;
+      continue;
+    }
     const auto rest =
         std::chrono::duration_cast<Milliseconds>(std::min(next - parts.clock.now(), WallTime::duration(std::chrono::hours(1))));
     // A clock that is set forward is seen within the hour, a backup that expires sooner at once.
     co_await prune_soon.wait_for(std::max(rest, Milliseconds(100)));
-    if (co_await is_cancelled()) co_return;
+    if (here.expired() || co_await is_cancelled()) co_return;
   }
 }
 

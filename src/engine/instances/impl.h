@@ -199,6 +199,8 @@ struct Instances::Impl {
   // --- backups (backup.cc), and instances made of them (import.cc)
   std::map<std::string, std::map<std::string, Backup>> backups;  // by uuid and name
   std::set<std::string> backups_asked;                           // names that were made up, of backups being made
+  /// Gone with this object: a wait that its end wakes looks here before it looks at anything else.
+  std::shared_ptr<const bool> alive = std::make_shared<const bool>(true);
   Notification prune_soon{executor};
   std::string backup_directory(const std::string& uuid) const;
   Result<> check_without_snapshots(const Instance& instance, bool instance_only) const;

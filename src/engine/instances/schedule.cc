@@ -105,9 +105,10 @@ Result<OperationPtr> Instances::Impl::remove_expired(const std::string& project,
 }
 
 Task<> Instances::Impl::tend_for_ever() {
-  while (!stopping) {
+  const std::weak_ptr<const bool> here = alive;
+  while (!here.expired() && !stopping) {
     const auto next = co_await tend();
-    if (stopping || co_await is_cancelled()) co_return;
+    if (here.expired() || stopping || co_await is_cancelled()) co_return;
     if (!next) {
       if (!co_await due.wait()) co_return;
       continue;
