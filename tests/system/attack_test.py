@@ -1046,7 +1046,17 @@ class Guests(AttackTest):
         self.assertNotIn("\x1b", text)
         for shown in (world.cli("list"), world.cli("info", "mallory")):
             self.assertNotIn("\x1b", shown)
-        world.state("mallory", "restart")
+
+        def undo():
+            for index, name in socket.if_nameindex():
+                name = os.fsencode(name)
+                if index == 1 and name != b"lo":
+                    subprocess.run([b"ip", b"link", b"set", name, b"name", b"lo"], check=True)
+                elif name not in (b"lo", b"eth0"):
+                    subprocess.run([b"ip", b"link", b"delete", name], check=True)
+
+        # Others may have left a root that does not boot any more: it is not restarted.
+        in_network_of(world.pid("mallory"), undo)
 
     def test_an_agent_that_lies(self):
         """S46: the port of the agent belongs to whoever is root in the guest."""

@@ -73,7 +73,7 @@ class Case(unittest.TestCase):
 class Basics(Case):
     def test_exit_codes_and_hints(self):
         self.assertIn("Did you mean this?\n\tlist\n", self.fails(1, "lisst"))
-        self.assertEqual(self.fails(1, "list", "--bad"), "Error: unknown flag: --bad\n")
+        self.assertEqual(self.fails(1, "list", "--bad"), "Error: unknown flag: --bad\n\nvirga list --help shows the flags there are\n")
         self.assertIn("Usage: virga rename", self.fails(1, "rename", "a"))
         self.assertIn('The remote "far" doesn\'t exist', self.fails(1, "info", "far:c1"))
         self.env["VIRGA_SOCKET"] = "/nonexistent/socket"
