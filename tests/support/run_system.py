@@ -59,7 +59,7 @@ def main():
     p.add_argument("--bin", type=pathlib.Path, default=TOP / "build/debug/bin")
     p.add_argument("--filter", default="")
     p.add_argument("--counts", type=pathlib.Path)
-    p.add_argument("--timeout", type=float, default=1500)
+    p.add_argument("--timeout", type=float, default=3000)
     p.add_argument("--jobs", type=int, default=2)
     args = p.parse_args()
     runs = []
