@@ -233,6 +233,12 @@ class Copies(unittest.TestCase):
         self.assertEqual(self.sh("copy", "cat /etc/who"), "copy by copy\n")
         self.assertEqual(self.sh("web", "ls /etc/who 2>/dev/null; true"), "")
 
+    def test_a_schedule_of_the_copy(self):
+        """Nobody else has one: the daemon hears of it from the copy alone."""
+        self.virga("create", "tiny", "plain")
+        self.virga("copy", "plain", "kept", "-c", "snapshots.schedule=* * * * *", "-c", "snapshots.schedule.stopped=true")
+        support.wait_until(lambda: self.daemon.query("/1.0/instances/kept/snapshots"), 90, "the first snapshot of the copy")
+
     def test_policy_and_bad_requests(self):
         self.virga("project", "create", "tight", "-c", "features.images=false", "-c", "features.profiles=false", "-c", "restricted=true", "-c", "limits.instances=1")
         self.addCleanup(self.virga, "project", "delete", "tight")

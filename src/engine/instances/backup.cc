@@ -167,23 +167,9 @@ Procedure Instances::Impl::backup_procedure(std::string id, std::shared_ptr<Back
     VIRGA_CO_CHECK(make_private_directory(backup_directory(work->instance->uuid)));
     end_file_sessions(from->uuid);  // what they write would be half in it
     VIRGA_CO_TRY(auto* storage, storage_of(*from));
-    std::optional<storage::IdShift> shift;
-    if (from->type == InstanceType::container) shift = storage::IdShift{from->id_base, ids_per_guest};
-    auto attached = co_await storage->attach(volume_id(*from), shift);
+    auto attached = co_await storage->attach(volume_id(*from), id_shift(*from));
     if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
-    auto request = work->request;
-    request.base = attached->image;
-    if (shift) {
-      request.tree = attached->path;
-      request.id_base = shift->base;
-      request.id_count = shift->count;
-    } else {
-      if (!attached->qcow2) co_return fail(ErrorKind::unsupported, "only disks in qcow2 files can be backed up so far");
-      request.disk = attached->path;
-      request.backing = attached->backing;
-    }
-    VIRGA_CO_TRY(auto* packer, parts.images.packer());
-    co_return co_await packer->pack(std::move(request), work->progress);
+    co_return co_await pack_root(from, std::move(*attached), work->request, work->progress, "backed up");
   };
   auto discard = [detach, directory, name]() -> Task<Result<>> {
     VIRGA_CO_CHECK(co_await detach());
@@ -192,13 +178,7 @@ Procedure Instances::Impl::backup_procedure(std::string id, std::shared_ptr<Back
   };
   p.steps.push_back({"pack", pack, discard});
   p.steps.push_back({"detach", detach, {}});
-  if (work->copying.target)
-    p.steps.push_back({"remove-copy",
-                       [this, from]() -> Task<Result<>> {
-                         VIRGA_CO_TRY(auto* storage, storage_of(*from));
-                         co_return co_await storage->remove(volume_id(*from));
-                       },
-                       {}});
+  if (work->copying.target) p.steps.push_back({"remove-copy", [this, from] { return remove_root(from); }, {}});
   p.steps.push_back({"keep",
                      [directory, name]() -> Task<Result<>> {
                        VIRGA_CO_CHECK(remove_file(directory + "/.disk-" + name));

@@ -80,10 +80,7 @@ Result<Instance> Instances::Impl::copied(const Instance& source, const CreateIns
   if (storage->copies() == nullptr)
     return fail(ErrorKind::unsupported, fmt::format("storage pool '{}' cannot make copies of instances", out.pool));
   VIRGA_CHECK(volume_spec(out));
-  for (const auto& nic : nics_of(out))
-    if (!parts.networks.find(nic.network))
-      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
-                      .with_field(fmt::format("devices.{}.network", nic.device)));
+  VIRGA_CHECK(check_networks(out));
   return out;
 }
 
@@ -121,8 +118,7 @@ void Instances::Impl::add_copy_steps(Procedure& p, std::shared_ptr<const Copying
     VIRGA_CO_TRY(auto* from, storage_of(source));
     VIRGA_CO_TRY(auto* to, storage_of(target));
     VIRGA_CO_TRY(auto spec, volume_spec(target));
-    std::optional<storage::IdShift> shift;
-    if (target.type == InstanceType::container) shift = storage::IdShift{target.id_base, ids_per_guest};
+    const auto shift = id_shift(target);
     storage::CopySource like{
         .driver = from, .id = volume_id(source), .snapshot = work->snapshot, .with_snapshots = work->with_snapshots};
     if (!work->over) co_return co_await to->copies()->copy(std::move(spec), std::move(like), shift, work->control);
@@ -132,8 +128,7 @@ void Instances::Impl::add_copy_steps(Procedure& p, std::shared_ptr<const Copying
   };
   auto remove = [this, work]() -> Task<Result<>> {
     if (work->over) co_return Result<>{};  // what is there is whole, the old or the new
-    VIRGA_CO_TRY(auto* storage, storage_of(*work->target));
-    co_return co_await storage->remove(volume_id(*work->target));
+    co_return co_await remove_root(work->target);
   };
   p.steps.push_back({"pause", pause, resume});
   p.steps.push_back({"volume", copy, remove});
@@ -147,7 +142,6 @@ Procedure Instances::Impl::copy_procedure(std::string id, std::shared_ptr<const 
   p.arguments = {{"source", work->source->uuid}, {"instance", encode(*work->target)}, {"pause", work->pause}};
   p.on_recovery = OnRecovery::undo;
   const auto target = work->target;
-  p.intent.expect(document_key(target->project, target->name), 0);
   auto templates = std::make_shared<Transaction>();
   p.steps.push_back({"metadata",
                      [this, work, templates]() -> Task<Result<>> {
@@ -160,21 +154,7 @@ Procedure Instances::Impl::copy_procedure(std::string id, std::shared_ptr<const 
                      },
                      {}});
   add_copy_steps(p, work);
-  p.steps.push_back({"directories",
-                     [this, target]() -> Task<Result<>> {
-                       std::error_code ec;
-                       // A log of an earlier instance of this name is not this one's.
-                       std::filesystem::remove_all(paths_of(parts.state_dir, *target).logs, ec);
-                       co_return Result<>{};
-                     },
-                     {}});
-  p.outcome = [this, target, templates]() -> Result<Transaction> {
-    Transaction t = *templates;
-    t.expect(document_key(target->project, target->name), 0);
-    t.put(document_key(target->project, target->name), json::serialize(encode(*target)));
-    put_addresses(*target, t);
-    return t;
-  };
+  add_last_steps(p, target, templates);
   return p;
 }
 
@@ -259,40 +239,19 @@ Task<Result<>> Instances::Impl::copy(Operation& operation, CreateInstance reques
   VIRGA_CO_TRY(auto source, get(from.project, from.name));
   VIRGA_CO_TRY(const auto model, copy_model(*source, from));
   VIRGA_CO_TRY(auto instance, copied(*model, request));
-  if (all.contains({instance.project, instance.name}))
-    co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
-  VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
-  VIRGA_CO_TRY(auto profiles, profiles_of(instance));
-  VIRGA_CO_CHECK(parts.projects.policy().check(instance));
-  VIRGA_CO_TRY(instance.id_base, ids.take());
-  // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
-  const Key key{instance.project, instance.name};
-  pending[key] = std::make_shared<const Instance>(instance);
-  Result<> done = reserve_addresses(instance);
-  if (done) {
+  auto make = [&](Ptr target, Transaction held) -> Task<Result<>> {
     auto work = std::make_shared<Copying>();
     work->source = source;
-    work->target = std::make_shared<const Instance>(instance);
+    work->target = std::move(target);
     work->snapshot = from.snapshot;
     work->with_snapshots = from.snapshot.empty() && !from.instance_only && !snapshots_of(source->uuid).empty();
     work->pause = from.snapshot.empty() && live_status(*source) == InstanceStatus::running;
     work->control = std::make_shared<TransferControl>();
     auto procedure = copy_procedure(operation.id(), work);
-    procedure.intent.expect(Projects::key(project->name), project->revision);
-    for (const auto& profile : profiles) procedure.intent.expect(Profiles::key(profile->project, profile->name), profile->revision);
-    done = co_await run_copy(operation, std::move(procedure), work);
-  }
-  pending.erase(key);
-  if (!done) {
-    ids.release(instance.id_base);
-    parts.networks.forget(instance.uuid);
-    co_return fail(std::move(done).error().wrap(fmt::format("copy instance '{}'", source->name)));
-  }
-  // A profile may have changed meanwhile.
-  if (auto now = profiles_of(instance)) expand(instance, *now);
-  auto snapshot = put(std::move(instance));
-  lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
-  co_return Result<>{};
+    procedure.intent = std::move(held);
+    co_return co_await run_copy(operation, std::move(procedure), work);
+  };
+  co_return co_await admit(std::move(instance), std::move(caller), fmt::format("copy instance '{}'", source->name), make);
 }
 
 Task<Result<>> Instances::Impl::refresh(Operation& operation, CreateInstance request, Caller caller) {
@@ -325,10 +284,7 @@ Result<OperationPtr> Instances::copy(const Caller& caller, CreateInstance reques
   auto source = self->get(from.project, from.name);
   if (!source) return fail(std::move(source).error().with_field("source.source"));
   VIRGA_CHECK(self->parts.projects.get(request.project));
-  for (int tries = 0; request.name.empty() && tries < 20; ++tries) {
-    auto name = made_up_name();
-    if (!find(request.project, name)) request.name = name;
-  }
+  if (request.name.empty()) request.name = self->free_name(request.project);
   const auto target = find(request.project, request.name);
   const bool over = target != nullptr && from.refresh;
   if (over) {
@@ -346,7 +302,7 @@ Result<OperationPtr> Instances::copy(const Caller& caller, CreateInstance reques
           Error(ErrorKind::invalid, fmt::format("instance '{}' is running: only a stopped one can be refreshed", target->name))
               .with_hint("stop the instance first"));
   } else {
-    if (target) return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", request.name)).with_field("name"));
+    if (target) return fail(self->name_taken(request.name));
     // Once here, so that a wrong field is the answer to the request; once more with the names held.
     VIRGA_TRY(const auto model, self->copy_model(**source, from));
     VIRGA_TRY(auto trial, self->copied(*model, request));

@@ -36,14 +36,12 @@ std::string made_up_name() {
   return fmt::format("{}-{}-{}", first[n & 15], second[(n >> 4) & 15], (n >> 8) % 1000);
 }
 
-Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
-  auto instance = std::make_shared<const Instance>(std::move(created));
+Procedure Instances::Impl::create_procedure(std::string id, Ptr instance) {
   Procedure p;
   p.kind = "instance-create";
   p.id = std::move(id);
   p.arguments = {{"instance", encode(*instance)}};
   p.on_recovery = OnRecovery::undo;
-  p.intent.expect(document_key(instance->project, instance->name), 0);
   p.steps.push_back({"image",
                      [this, instance]() -> Task<Result<>> {
                        VIRGA_CO_TRY(auto* storage, storage_of(*instance));
@@ -67,25 +65,8 @@ Procedure Instances::Impl::create_procedure(std::string id, Instance created) {
                        VIRGA_CO_TRY(auto spec, volume_spec(*instance));
                        co_return co_await clones->from_image(std::move(spec), instance->image);
                      },
-                     [this, instance]() -> Task<Result<>> {
-                       VIRGA_CO_TRY(auto* storage, storage_of(*instance));
-                       co_return co_await storage->remove(volume_id(*instance));
-                     }});
-  p.steps.push_back({"directories",
-                     [this, instance]() -> Task<Result<>> {
-                       std::error_code ec;
-                       // A log of an earlier instance of this name is not this one's.
-                       std::filesystem::remove_all(paths_of(parts.state_dir, *instance).logs, ec);
-                       co_return Result<>{};
-                     },
-                     {}});
-  p.outcome = [this, instance, templates]() -> Result<Transaction> {
-    Transaction t = *templates;
-    t.expect(document_key(instance->project, instance->name), 0);
-    t.put(document_key(instance->project, instance->name), json::serialize(encode(*instance)));
-    put_addresses(*instance, t);
-    return t;
-  };
+                     [this, instance] { return remove_root(instance); }});
+  add_last_steps(p, instance, templates);
   return p;
 }
 
@@ -97,10 +78,7 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   Instance instance;
   instance.project = project->name;
   instance.name = request.name;
-  for (int tries = 0; instance.name.empty() && tries < 20; ++tries) {
-    auto name = made_up_name();
-    if (!find(request.project, name)) instance.name = name;
-  }
+  if (instance.name.empty()) instance.name = self->free_name(request.project);
   instance.uuid = random_uuid();
   instance.type = request.type;
   if (!request.architecture.empty()) instance.architecture = request.architecture;
@@ -114,8 +92,7 @@ Task<Result<OperationPtr>> Instances::create(Caller caller, CreateInstance reque
   Config given = instance.config;
   std::erase_if(given, [](const auto& entry) { return entry.first.starts_with("image."); });
   VIRGA_CO_CHECK(check_config(given, instance.type, false));
-  if (find(instance.project, instance.name))
-    co_return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
+  if (find(instance.project, instance.name)) co_return fail(self->name_taken(instance.name));
 
   Images::Ptr image;
   if (!request.image_server) {
@@ -175,11 +152,7 @@ Result<> Instances::Impl::place(Instance& instance) const {
     return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool))
                     .with_field(fmt::format("devices.{}.pool", root.first)));
   VIRGA_CHECK(volume_spec(instance));
-  for (const auto& nic : nics_of(instance))
-    if (!parts.networks.find(nic.network))
-      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
-                      .with_field(fmt::format("devices.{}.network", nic.device)));
-  return {};
+  return check_networks(instance);
 }
 
 Task<Result<>> Instances::Impl::start_created(Operation& operation, std::string project, std::string name, Caller caller) {
@@ -207,38 +180,13 @@ Task<Result<>> Instances::Impl::fetch_image(Operation& operation, FetchImage req
 }
 
 Task<Result<>> Instances::Impl::create(std::string operation_id, Instance instance, Caller caller) {
-  if (all.count({instance.project, instance.name}) != 0)
-    co_return fail(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name));
-  // Once more, now that the names are about to be held: any of them may have gone since the request was checked.
-  VIRGA_CO_TRY(auto project, parts.projects.get(instance.project));
-  VIRGA_CO_TRY(auto profiles, profiles_of(instance));
-  expand(instance, profiles);
-  VIRGA_CO_CHECK(check(instance));
-  if (!parts.pools.find(instance.pool))
-    co_return fail(ErrorKind::not_found, fmt::format("storage pool '{}' not found", instance.pool));
-  // The names are held from here on, with what is in them: it counts as soon as it is pending.
-  VIRGA_CO_CHECK(parts.projects.policy().check(instance));
-  VIRGA_CO_TRY(instance.id_base, ids.take());
-  // From here on it counts as a user of its profiles, pool and networks, none of which may go meanwhile.
-  const Key key{instance.project, instance.name};
-  pending[key] = std::make_shared<const Instance>(instance);
-  auto reserved = reserve_addresses(instance);
-  auto procedure = create_procedure(std::move(operation_id), instance);
-  procedure.intent.expect(Projects::key(project->name), project->revision);
-  for (const auto& profile : profiles) procedure.intent.expect(Profiles::key(profile->project, profile->name), profile->revision);
-  auto done = reserved ? co_await parts.journal.execute(std::move(procedure)) : Result<>(fail(reserved.error()));
-  pending.erase(key);
-  if (!done) {
-    ids.release(instance.id_base);
-    parts.networks.forget(instance.uuid);
-    co_return fail(std::move(done).error().wrap(fmt::format("create instance '{}'", instance.name)));
-  }
-  // A profile may have changed while the image was unpacked.
-  if (auto now = profiles_of(instance)) expand(instance, *now);
-  auto snapshot = put(std::move(instance));
-  if (has_schedule(*snapshot)) due.notify();
-  lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
-  co_return Result<>{};
+  auto purpose = fmt::format("create instance '{}'", instance.name);
+  auto make = [this, operation_id = std::move(operation_id)](Ptr held_instance, Transaction held) -> Task<Result<>> {
+    auto procedure = create_procedure(operation_id, std::move(held_instance));
+    procedure.intent = std::move(held);
+    co_return co_await parts.journal.execute(std::move(procedure));
+  };
+  co_return co_await admit(std::move(instance), std::move(caller), std::move(purpose), std::move(make));
 }
 
 Journal::Builder Instances::Impl::recovering(std::function<Procedure(std::string, Ptr, const json::object&)> make) {
@@ -263,7 +211,7 @@ void Instances::Impl::register_procedures() {
     VIRGA_CO_TRY(auto document, Fields(arguments).object("instance"));
     VIRGA_CO_TRY(auto instance, decode_instance(document));
     if (all.count({instance.project, instance.name}) != 0) co_return Procedure{};
-    co_return create_procedure(std::move(id), std::move(instance));
+    co_return create_procedure(std::move(id), std::make_shared<const Instance>(std::move(instance)));
   });
   parts.journal.register_kind("instance-publish", with_instance([this](std::string id, Ptr i, const json::object& arguments) {
                                 const auto snapshot = Fields(arguments).string("snapshot").value_or("");

@@ -23,6 +23,10 @@
 #include "model/snapshot.h"
 #include "store/store.h"
 
+namespace virga::image {
+struct PackRequest;
+}
+
 namespace virga::engine {
 
 /// Ranges of host ids, one a guest, so that no two guests share a user.
@@ -49,6 +53,8 @@ bool templates_due(const Instance& instance);
 std::string power_of(const Instance& instance);
 bool limits_differ(const Instance& a, const Instance& b);
 bool has_schedule(const Instance& instance);
+/// How a container sees the ids of its volumes; a virtual machine's disk has none.
+std::optional<storage::IdShift> id_shift(const Instance& instance);
 
 /// With its parents, for the daemon alone.
 Result<> make_private_directory(const std::string& path);
@@ -128,7 +134,7 @@ struct Instances::Impl {
   void lifecycle(const std::string& action, const Instance& instance, const Caller& caller, json::object context = {});
 
   // --- procedures: each builds the steps of a verb; the journal runs them, recovery builds them again from the row's arguments
-  Procedure create_procedure(std::string id, Instance instance);
+  Procedure create_procedure(std::string id, Ptr instance);
   Procedure start_procedure(std::string id, Ptr instance, bool templates);
   Procedure stop_procedure(std::string id, Ptr instance, Power power);
   Procedure move_procedure(std::string id, Ptr instance, Ptr moved);
@@ -232,6 +238,17 @@ struct Instances::Impl {
   void open_channels(OperationSpec& spec) const;
   Instance requested(const CreateInstance& request) const;
 
+  // --- what all ways to a new instance share (admit.cc)
+  /// Makes it, where `held` is expected of the store while that begins.
+  using MakeInstance = std::function<Task<Result<>>(Ptr instance, Transaction held)>;
+  static Error name_taken(const std::string& name);
+  std::string free_name(const std::string& project) const;  // made up; empty: none was found
+  Result<> check_networks(const Instance& instance) const;
+  /// Holds what the instance is named and refers to, has it made, and puts it among the others. `purpose`: "create instance 'c1'".
+  Task<Result<>> admit(Instance instance, Caller caller, std::string purpose, MakeInstance make);
+  /// What comes after its root: the last step, and the outcome, with `documents` besides its own.
+  void add_last_steps(Procedure& p, Ptr instance, std::shared_ptr<const Transaction> documents);
+
   // --- verbs, inside an operation that holds the instance
   Task<Result<>> create(std::string operation_id, Instance instance, Caller caller);
   Result<> place(Instance& instance) const;  // what its profiles say: the expanded configuration, and the pool it lies in
@@ -265,6 +282,10 @@ struct Instances::Impl {
   Task<Result<>> make_directories(Ptr instance);
   Task<Result<>> remove_run_directory(Ptr instance);
   Task<Result<>> detach_root(Ptr instance);
+  Task<Result<>> remove_root(Ptr instance);  // the volume, which is detached
+  /// `attached`: its root, or that of a snapshot.
+  Task<Result<>> pack_root(Ptr instance, storage::Attachment attached, image::PackRequest request,
+                           std::function<void(Bytes)> progress, std::string_view purpose);
   Task<Result<>> attach_and_create(Ptr instance);
   Task<Result<>> remove_guest(Ptr instance);
 

@@ -81,12 +81,8 @@ Result<Instance> Instances::Impl::imported(const ImportBackup& request, Instance
   instance.pool = wanted;
   instance.image = "import-" + instance.uuid;
   VIRGA_CHECK(volume_spec(instance));
-  for (const auto& nic : nics_of(instance))
-    if (!parts.networks.find(nic.network))
-      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
-                      .with_field(fmt::format("devices.{}.network", nic.device)));
-  if (all.contains({instance.project, instance.name}))
-    return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", instance.name)).with_field("name"));
+  VIRGA_CHECK(check_networks(instance));
+  if (all.contains({instance.project, instance.name})) return fail(name_taken(instance.name));
   return instance;
 }
 
@@ -97,7 +93,6 @@ Procedure Instances::Impl::import_procedure(std::string id, std::shared_ptr<Impo
   p.id = std::move(id);
   p.arguments = {{"instance", encode(*instance)}};
   p.on_recovery = OnRecovery::undo;
-  p.intent.expect(document_key(instance->project, instance->name), 0);
   auto unpack = [this, work, instance]() -> Task<Result<>> {
     VIRGA_CO_TRY(auto* storage, storage_of(*instance));
     auto* images = storage->images();
@@ -132,26 +127,9 @@ Procedure Instances::Impl::import_procedure(std::string id, std::shared_ptr<Impo
     // Kept for its clone, and out of lists from here on.
     co_return co_await storage->remove(root_image(*instance));
   };
-  auto remove = [this, instance]() -> Task<Result<>> {
-    VIRGA_CO_TRY(auto* storage, storage_of(*instance));
-    co_return co_await storage->remove(volume_id(*instance));
-  };
   p.steps.push_back({"unpack", unpack, discard});
-  p.steps.push_back({"volume", clone, remove});
-  p.steps.push_back({"directories",
-                     [this, instance]() -> Task<Result<>> {
-                       std::error_code ec;
-                       std::filesystem::remove_all(paths_of(parts.state_dir, *instance).logs, ec);
-                       co_return Result<>{};
-                     },
-                     {}});
-  p.outcome = [this, instance, templates]() -> Result<Transaction> {
-    Transaction t = *templates;
-    t.expect(document_key(instance->project, instance->name), 0);
-    t.put(document_key(instance->project, instance->name), json::serialize(encode(*instance)));
-    put_addresses(*instance, t);
-    return t;
-  };
+  p.steps.push_back({"volume", clone, [this, instance] { return remove_root(instance); }});
+  add_last_steps(p, instance, templates);
   return p;
 }
 
@@ -173,42 +151,25 @@ Task<Result<>> Instances::Impl::import_backup(Operation& operation, ImportBackup
   auto claim = parts.operations.claim(target, operation);
   if (!claim) co_return fail(std::move(claim).error());
   operation.add_resource("instances", target);
-  VIRGA_CO_TRY(const auto project, parts.projects.get(instance.project));
-  VIRGA_CO_TRY(const auto profiles, profiles_of(instance));
-  VIRGA_CO_TRY(auto* storage, storage_of(instance));
-  const auto space = co_await storage->pool_usage();
-  // The names are held from here on, with what is in them: it counts as soon as it is pending.
-  VIRGA_CO_CHECK(parts.projects.policy().check(instance));
-  VIRGA_CO_TRY(instance.id_base, ids.take());
-  const Key key{instance.project, instance.name};
-  pending[key] = std::make_shared<const Instance>(instance);
-  Result<> done = reserve_addresses(instance);
-  if (done) {
+  auto make = [&](Ptr made, Transaction held) -> Task<Result<>> {
     auto work = std::make_shared<Importing>();
-    work->instance = std::make_shared<const Instance>(instance);
+    work->instance = made;
     work->request.metadata_file = request.file;
     work->request.backup = true;
     work->request.id_base = read.id_base;
     work->request.id_count = read.id_count;
     work->request.limits = limits;
+    VIRGA_CO_TRY(auto* storage, storage_of(*made));
+    const auto space = co_await storage->pool_usage();
     // A tree takes what it says; the zeros of a disk take nothing.
-    if (instance.type == InstanceType::container && space && space->total)
+    if (made->type == InstanceType::container && space && space->total)
       work->request.limits.max_unpacked = *space->total - std::min(space->used, *space->total);
     auto procedure = import_procedure(operation.id(), work);
-    procedure.intent.expect(Projects::key(project->name), project->revision);
-    for (const auto& profile : profiles) procedure.intent.expect(Profiles::key(profile->project, profile->name), profile->revision);
-    done = co_await parts.journal.execute(std::move(procedure));
-  }
-  pending.erase(key);
-  if (!done) {
-    ids.release(instance.id_base);
-    parts.networks.forget(instance.uuid);
-    co_return fail(std::move(done).error().wrap(fmt::format("import instance '{}'", instance.name)));
-  }
-  if (auto now = profiles_of(instance)) expand(instance, *now);
-  auto snapshot = put(std::move(instance));
-  lifecycle("instance-created", *snapshot, caller, {{"type", to_string(snapshot->type)}});
-  co_return Result<>{};
+    procedure.intent = std::move(held);
+    co_return co_await parts.journal.execute(std::move(procedure));
+  };
+  auto purpose = fmt::format("import instance '{}'", instance.name);
+  co_return co_await admit(std::move(instance), std::move(caller), std::move(purpose), make);
 }
 
 Task<Result<OperationPtr>> Instances::import_backup(Caller caller, ImportBackup request) {
@@ -217,8 +178,7 @@ Task<Result<OperationPtr>> Instances::import_backup(Caller caller, ImportBackup 
     VIRGA_TRY(const auto project, self->parts.projects.get(request.project));
     if (!request.name.empty()) {
       VIRGA_CHECK(check_instance_name(request.name));
-      if (find(request.project, request.name))
-        return fail(Error(ErrorKind::exists, fmt::format("instance '{}' already exists", request.name)).with_field("name"));
+      if (find(request.project, request.name)) return fail(self->name_taken(request.name));
     }
     if (!request.pool.empty() && !self->parts.pools.find(request.pool))
       return fail(Error(ErrorKind::not_found, fmt::format("storage pool '{}' not found", request.pool)).with_field("pool"));

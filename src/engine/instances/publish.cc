@@ -62,30 +62,16 @@ Procedure Instances::Impl::publish_procedure(std::string id, Ptr instance, std::
     if (live_status(*instance) != InstanceStatus::stopped) co_return Result<>{};  // recovery: it was started since
     co_return co_await detach_root(instance);
   };
-  auto attach = [this, instance, snapshot](std::optional<storage::IdShift> shift) -> Task<Result<storage::Attachment>> {
+  auto attach = [this, instance, snapshot]() -> Task<Result<storage::Attachment>> {
     VIRGA_CO_TRY(auto* storage, storage_of(*instance));
-    if (snapshot.empty()) co_return co_await storage->attach(volume_id(*instance), shift);
+    if (snapshot.empty()) co_return co_await storage->attach(volume_id(*instance), id_shift(*instance));
     VIRGA_CO_TRY(auto* ops, snapshot_ops(*instance));
-    co_return co_await ops->attach(volume_id(*instance), snapshot, shift);
+    co_return co_await ops->attach(volume_id(*instance), snapshot, id_shift(*instance));
   };
   auto pack = [this, instance, attach, packing]() -> Task<Result<>> {
-    std::optional<storage::IdShift> shift;
-    if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
-    auto attached = co_await attach(shift);
+    auto attached = co_await attach();
     if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
-    auto request = packing->request;
-    request.base = attached->image;
-    if (shift) {
-      request.tree = attached->path;
-      request.id_base = shift->base;
-      request.id_count = shift->count;
-    } else {
-      if (!attached->qcow2) co_return fail(ErrorKind::unsupported, "only disks in qcow2 files can be published so far");
-      request.disk = attached->path;
-      request.backing = attached->backing;
-    }
-    VIRGA_CO_TRY(auto* packer, parts.images.packer());
-    co_return co_await packer->pack(std::move(request), packing->progress);
+    co_return co_await pack_root(instance, std::move(*attached), packing->request, packing->progress, "published");
   };
   p.steps.push_back({"pack", std::move(pack), detach});
   p.steps.push_back({"detach", detach, {}});

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <iterator>
 
+#include "drivers/image/packer.h"
+#include "engine/images/service.h"
 #include "engine/instances/impl.h"
 #include "engine/networks/service.h"
 
@@ -28,6 +30,11 @@ Result<> make_private_directory(const std::string& path) {
   return make_one(path, fs::perms(0700));
 }
 
+std::optional<storage::IdShift> id_shift(const Instance& instance) {
+  if (instance.type != InstanceType::container) return std::nullopt;
+  return storage::IdShift{instance.id_base, ids_per_guest};
+}
+
 Task<Result<>> Instances::Impl::make_directories(Ptr instance) {
   const auto paths = paths_of(parts.state_dir, *instance);
   // 0711: QEMU, as its own user, reaches the sockets that it is given, and sees no other name.
@@ -47,12 +54,31 @@ Task<Result<>> Instances::Impl::detach_root(Ptr instance) {
   co_return co_await storage->detach(volume_id(*instance));
 }
 
+Task<Result<>> Instances::Impl::remove_root(Ptr instance) {
+  VIRGA_CO_TRY(auto* storage, storage_of(*instance));
+  co_return co_await storage->remove(volume_id(*instance));
+}
+
+Task<Result<>> Instances::Impl::pack_root(Ptr instance, storage::Attachment attached, image::PackRequest request,
+                                          std::function<void(Bytes)> progress, std::string_view purpose) {
+  request.base = attached.image;
+  if (const auto shift = id_shift(*instance)) {
+    request.tree = attached.path;
+    request.id_base = shift->base;
+    request.id_count = shift->count;
+  } else {
+    if (!attached.qcow2) co_return fail(ErrorKind::unsupported, fmt::format("only disks in qcow2 files can be {} so far", purpose));
+    request.disk = attached.path;
+    request.backing = attached.backing;
+  }
+  VIRGA_CO_TRY(auto* packer, parts.images.packer());
+  co_return co_await packer->pack(std::move(request), std::move(progress));
+}
+
 Task<Result<>> Instances::Impl::attach_and_create(Ptr instance) {
   end_file_sessions(instance->uuid);  // two mounts of one root would not see each other's changes
   VIRGA_CO_TRY(auto* storage, storage_of(*instance));
-  std::optional<storage::IdShift> shift;
-  if (instance->type == InstanceType::container) shift = storage::IdShift{instance->id_base, ids_per_guest};
-  auto attached = co_await storage->attach(volume_id(*instance), shift);
+  auto attached = co_await storage->attach(volume_id(*instance), id_shift(*instance));
   if (!attached) co_return fail(std::move(attached).error().wrap("attach the root volume"));
 
   VIRGA_CO_TRY(auto spec, guest_spec(*instance, paths_of(parts.state_dir, *instance)));

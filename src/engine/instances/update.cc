@@ -127,10 +127,7 @@ Result<> Instances::Impl::check_change(const Instance& before, const Instance& a
   if (size(root.second) != size(old_root.second))
     return fail(
         Error(ErrorKind::unsupported, "the size of a root disk cannot change yet").with_field("devices." + root.first + ".size"));
-  for (const auto& nic : nics_of(after))
-    if (!parts.networks.find(nic.network))
-      return fail(Error(ErrorKind::not_found, fmt::format("network '{}' not found", nic.network))
-                      .with_field("devices." + nic.device + ".network"));
+  VIRGA_CHECK(check_networks(after));
   return check_live(before, after);
 }
 
