@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace virga::client {
 
@@ -14,6 +15,8 @@ class Url {
   Url segment(std::string_view name) &&;
   /// Appends "key=value"; an empty value is left out.
   Url query(std::string_view key, std::string_view value) &&;
+  /// The query for a project by its name; the default one needs none.
+  Url project(std::string_view name) && { return std::move(*this).query("project", name == "default" ? "" : name); }
   std::string text() const { return query_.empty() ? path_ : path_ + "?" + query_; }
 
  private:

@@ -22,12 +22,8 @@ struct Copy {
   json::object image;  ///< as the source shows it
   std::string source_project, target_project;
 
-  Url source_url(std::string_view base) const {
-    return Url(base).query("project", source_project == "default" ? "" : source_project);
-  }
-  Url target_url(std::string_view base) const {
-    return Url(base).query("project", target_project == "default" ? "" : target_project);
-  }
+  Url source_url(std::string_view base) const { return Url(base).project(source_project); }
+  Url target_url(std::string_view base) const { return Url(base).project(target_project); }
   std::string fingerprint() const { return text_of(image, "fingerprint"); }
 };
 

@@ -76,7 +76,7 @@ Result<const streams::Download*> choose(const std::vector<streams::Download>& im
 
 Result<std::vector<json::object>> api_sources(App& app, const std::string& remote, const std::string& name, bool vm) {
   const auto project = app.project_of(remote);
-  const auto at = [&](std::string_view base) { return Url(base).query("project", project == "default" ? "" : project); };
+  const auto at = [&](std::string_view base) { return Url(base).project(project); };
   VIRGA_TRY(auto* api, app.api_of(remote));
   VIRGA_TRY(const auto aliases, api->array(at("/1.0/images/aliases").query("recursion", "1")));
   std::string fingerprint = name, alias;

@@ -43,10 +43,6 @@ Result<Copy> plan(App& app, const Args& args) {
   return copy;
 }
 
-Url in_project(std::string_view base, const std::string& project) {
-  return Url(base).query("project", project == "default" ? "" : project);
-}
-
 /// The devices that the source has, its profiles' too.
 Result<json::object> request_of(const Copy& copy, const json::object& source) {
   const auto& args = copy.args;
@@ -84,8 +80,8 @@ Result<> copy_between(const Copy& copy, const json::object& source, json::object
                         .to = copy.to,
                         .source = from,
                         .target = to,
-                        .source_url = in_project("/1.0/instances", copy.source_project).segment(copy.source),
-                        .target_url = in_project("/1.0/instances", copy.target_project),
+                        .source_url = Url("/1.0/instances").project(copy.source_project).segment(copy.source),
+                        .target_url = Url("/1.0/instances").project(copy.target_project),
                         .request = std::move(request),
                         .instance_only = copy.args.has("instance-only")};
   return send_instance(sending, copy.args.text("mode"));
@@ -98,11 +94,11 @@ Result<> run_copy(App& app, const Args& args) {
   VIRGA_CHECK(app.use_remote(copy.from));
   VIRGA_TRY(auto* api, app.api());
   const auto name = copy.source.substr(0, copy.source.find('/'));
-  VIRGA_TRY(const auto source, api->object(in_project("/1.0/instances", copy.source_project).segment(name)));
+  VIRGA_TRY(const auto source, api->object(Url("/1.0/instances").project(copy.source_project).segment(name)));
   VIRGA_TRY(auto request, request_of(copy, source));
   if (copy.between()) return copy_between(copy, source, std::move(request));
   auto progress = app.progress("Transferring instance");
-  VIRGA_TRY(auto operation, api->run("POST", in_project("/1.0/instances", copy.target_project), std::move(request), &progress));
+  VIRGA_TRY(auto operation, api->run("POST", Url("/1.0/instances").project(copy.target_project), std::move(request), &progress));
   if (!copy.target.empty()) return {};
   const auto made = strings_of(object_of(operation, "resources"), "instances");
   if (!made.empty()) app.note(fmt::format("Instance name is: {}", client::name_in_url(made[0])));

@@ -48,7 +48,7 @@ Result<> ensure(App& app, Api& api, const Kind& kind, const json::object& wanted
   const auto name = text_of(wanted, "name");
   if (name.empty()) return fail(ErrorKind::invalid, fmt::format("an entry of {} has no name", kind.part));
   const std::string project = text_of(wanted, "project");
-  const auto collection = Url(kind.base).query("project", project == "default" ? "" : project);
+  const auto collection = Url(kind.base).project(project);
   const auto url = Url(collection).segment(name);
   std::string etag;
   auto existing = api.object(url, &etag);

@@ -45,11 +45,7 @@ Result<> ensure_volume(App& app, Api& api, const json::object& wanted) {
   const auto name = text_of(wanted, "name"), pool = text_of(wanted, "pool");
   if (name.empty() || pool.empty()) return fail(ErrorKind::invalid, "an entry of storage_volumes needs a name and a pool");
   const auto project = text_of(wanted, "project");
-  const auto custom = Url("/1.0/storage-pools")
-                          .segment(pool)
-                          .segment("volumes")
-                          .segment("custom")
-                          .query("project", project == "default" ? "" : project);
+  const auto custom = Url("/1.0/storage-pools").segment(pool).segment("volumes").segment("custom").project(project);
   auto existing = api.object(Url(custom).segment(name));
   if (existing) return {};
   if (existing.error().kind() != ErrorKind::not_found) return fail(std::move(existing).error());
